@@ -1,0 +1,1 @@
+"""The one HTTP layer: what is said to the gateway and what its answers mean."""
