@@ -13,7 +13,8 @@ from typing import Final, Literal
 Kind = Literal["text", "integer", "number", "choice", "boolean"]
 Default = str | int | float | bool | None
 
-#: A picture at these settings takes about this long and costs about this much (API page; an earlier copy of it).
+#: A picture at these settings takes about this long (API page) and costs
+#: about this much (an earlier copy of it).
 TYPICAL_SECONDS: Final = 53.06
 TYPICAL_COST: Final = 0.055
 TYPICAL_STEPS: Final = 40
@@ -135,9 +136,7 @@ ASPECT_RATIO = Parameter(
     ),
     advice="square for social media, 3:4 for portraits, 16:9 for landscapes",
 )
-WIDTH = Parameter(
-    "width", "width", "integer", 1024, "Width of the picture.", SIZE_MIN, SIZE_MAX, unit="px"
-)
+WIDTH = Parameter("width", "width", "integer", 1024, "Width of the picture.", SIZE_MIN, SIZE_MAX, unit="px")
 HEIGHT = Parameter(
     "height", "height", "integer", 1024, "Height of the picture.", SIZE_MIN, SIZE_MAX, unit="px"
 )
@@ -221,7 +220,14 @@ IMAGE_FORMAT = Parameter(
     advice="left out, it follows the ending of -o",
 )
 IMAGE_QUALITY = Parameter(
-    "image_quality", "quality", "integer", 95, "Quality of JPEG and WebP.", 1, 100, advice="95 for fine detail"
+    "image_quality",
+    "quality",
+    "integer",
+    95,
+    "Quality of JPEG and WebP.",
+    1,
+    100,
+    advice="95 for fine detail",
 )
 BASE64 = Parameter(
     "base64",
