@@ -120,7 +120,7 @@ class Problem:
     suggestion: str | None = None
 
     def __str__(self) -> str:
-        end = f" Did you mean {self.suggestion!r}?" if self.suggestion else ""
+        end = f". Did you mean {self.suggestion!r}?" if self.suggestion else ""
         return f"{self.where}: {self.what}{end}"
 
 

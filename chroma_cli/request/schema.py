@@ -104,6 +104,7 @@ SEED_RANDOM: Final = "random"
 
 SIZE_MIN: Final = 768
 SIZE_MAX: Final = 2048
+SIZE_DEFAULT: Final = 1024
 
 PROMPT = Parameter(
     "prompt",
