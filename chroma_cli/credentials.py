@@ -1,0 +1,177 @@
+"""The key that ``chroma login`` stored: in the system keyring where there is one, else in a 0600 file.
+
+A stored key belongs to the gateway it was checked against and is never handed out for another address.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from chroma_cli.errors import AuthError
+
+SERVICE: Final = "chroma-cli"
+FILE: Final = "credentials.json"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A stored key and the words for where it lies."""
+
+    text: str = field(repr=False)
+    source: str
+
+
+def find(state_dir: Path, base_url: str) -> Stored | None:
+    """The key stored for ``base_url``, or None.
+
+    Raises :class:`AuthError` when the file cannot be trusted: others may read or write it, or it is damaged.
+    """
+    text = _keyring_get(base_url)
+    if text:
+        return Stored(text, "the system keyring")
+    path = state_dir / FILE
+    text = _read(path).get(base_url)
+    return Stored(text, str(path)) if isinstance(text, str) and text else None
+
+
+def store(state_dir: Path, base_url: str, text: str) -> str:
+    """Keep ``text`` for ``base_url``; returns the words for where. Raises :class:`AuthError` if it cannot."""
+    if _keyring_set(base_url, text):
+        _forget_in_file(state_dir / FILE, base_url)
+        return "the system keyring"
+    path = state_dir / FILE
+    _write(path, {**_read(path), base_url: text})
+    return str(path)
+
+
+def forget(state_dir: Path, base_url: str) -> list[str]:
+    """Remove what is stored for ``base_url`` everywhere; returns the places where something was."""
+    places = []
+    if _keyring_get(base_url) and _keyring_delete(base_url):
+        places.append("the system keyring")
+    if _forget_in_file(state_dir / FILE, base_url):
+        places.append(str(state_dir / FILE))
+    return places
+
+
+# --- the file --------------------------------------------------------------------------------------
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise AuthError(f"The stored key cannot be read from {path}: {error.strerror}.") from error
+    with os.fdopen(descriptor, "rb") as file:
+        state = os.fstat(file.fileno())
+        _trust(path, state)
+        raw = file.read(65536)
+    try:
+        table = json.loads(raw)
+    except ValueError:
+        table = None
+    if not isinstance(table, dict):
+        raise AuthError(f"The file of stored keys {path} is damaged.", hint="Remove it and run: chroma login")
+    return table
+
+
+def _trust(path: Path, state: os.stat_result) -> None:
+    if not stat.S_ISREG(state.st_mode):
+        raise AuthError(f"The file of stored keys {path} is not a regular file.", hint="Remove it.")
+    if os.name != "posix":
+        return
+    if state.st_mode & 0o077:
+        raise AuthError(
+            f"The file of stored keys {path} is open to others (mode {stat.S_IMODE(state.st_mode):o}).",
+            hint=f"Make it private with: chmod 600 {path}",
+        )
+    if state.st_uid not in (os.geteuid(), 0):
+        raise AuthError(f"The file of stored keys {path} belongs to another user.", hint="Remove it.")
+
+
+def _write(path: Path, table: Mapping[str, Any]) -> None:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # mkstemp creates with 0600: the key is never in a file that others could open
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".credentials-")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(json.dumps(table, indent=1).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                Path(name).unlink()
+            raise
+    except OSError as error:
+        raise AuthError(f"The key cannot be stored in {path}: {error.strerror}.") from error
+
+
+def _forget_in_file(path: Path, base_url: str) -> bool:
+    table = _read(path)
+    if base_url not in table:
+        return False
+    del table[base_url]
+    if table:
+        _write(path, table)
+    else:
+        path.unlink(missing_ok=True)
+    return True
+
+
+# --- the keyring -----------------------------------------------------------------------------------
+
+
+def _keyring() -> Any | None:
+    """The keyring module when it is installed and has a real backend."""
+    try:
+        import keyring
+        from keyring.backends import fail, null
+    except ImportError:
+        return None
+    backend = keyring.get_keyring()
+    return None if isinstance(backend, fail.Keyring | null.Keyring) else keyring
+
+
+def _keyring_get(base_url: str) -> str | None:
+    ring = _keyring()
+    if ring is None:
+        return None
+    try:
+        found = ring.get_password(SERVICE, base_url)
+    except ring.errors.KeyringError:
+        return None  # locked, or no session to ask: the file is next
+    return found if isinstance(found, str) else None
+
+
+def _keyring_set(base_url: str, text: str) -> bool:
+    ring = _keyring()
+    if ring is None:
+        return False
+    try:
+        ring.set_password(SERVICE, base_url, text)
+    except ring.errors.KeyringError:
+        return False
+    return True
+
+
+def _keyring_delete(base_url: str) -> bool:
+    ring = _keyring()
+    if ring is None:
+        return False
+    try:
+        ring.delete_password(SERVICE, base_url)
+    except ring.errors.KeyringError:
+        return False
+    return True

@@ -1,0 +1,371 @@
+"""Where every value comes from: option > environment > config file > built-in, each kept with its source.
+
+The only reader of the process environment. Also owns the key (found here, never printed), the places on
+disk, and the rule for gateway addresses.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+from chroma_cli.errors import AuthError, ConfigError, KeyMissing, UsageError
+
+APP: Final = "chroma"
+GATEWAY: Final = "https://api.segmind.com"
+SANDBOX_KEY: Final = "sandbox"
+
+BUILT_IN: Final = "built-in"
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+def environment() -> dict[str, str]:
+    """The process environment without its empty variables, which count as unset."""
+    return {name: value for name, value in os.environ.items() if value}  # noqa: TID251 - the one reader
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value and the words for where it came from (``--base-url``, a variable, a file, built-in)."""
+
+    value: Any
+    source: str
+
+
+@dataclass(frozen=True)
+class Key:
+    """The API key; its text never shows in a repr."""
+
+    text: str = field(repr=False)
+    source: str
+
+    @property
+    def masked(self) -> str:
+        """``SG_…`` and the last 4 characters; less where the key is so short that this would tell it."""
+        prefix = "SG_" if self.text.startswith("SG_") else ""
+        return f"{prefix}…{self.text[-4:]}" if len(self.text) >= 12 else f"{prefix}…"
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """What the environment says about how output should look."""
+
+    no_color: bool
+    force_color: bool
+    dumb: bool
+    ci: bool
+
+
+@dataclass(frozen=True)
+class Config:
+    """The config file: its tables as they stand, checked only for shape (values belong to ``request``)."""
+
+    path: Path
+    exists: bool
+    base_url: str | None
+    defaults: Mapping[str, Any]
+    presets: Mapping[str, Mapping[str, Any]]
+    budget: Mapping[str, float]
+
+
+class Settings:
+    """All values of one run. Options that were not given are None."""
+
+    def __init__(
+        self,
+        env: Mapping[str, str],
+        *,
+        base_url: str | None = None,
+        sandbox: bool | None = None,
+        no_ledger: bool | None = None,
+    ) -> None:
+        self._env = env
+        self._base_url_option = base_url
+        self._sandbox_option = sandbox
+        self._no_ledger_option = no_ledger
+
+    # --- the gateway -------------------------------------------------------------------------------------
+
+    @cached_property
+    def sandbox(self) -> Setting:
+        """Whether everything runs against the gateway inside the program."""
+        setting = self._switch("--sandbox", self._sandbox_option, "CHROMA_SANDBOX")
+        if setting.value and self._base_url_option is not None:
+            raise UsageError(
+                f"{setting.source} and --base-url exclude each other: the sandbox has an address of its own.",
+                hint="Leave one of the two out.",
+            )
+        return setting
+
+    @cached_property
+    def base_url(self) -> Setting:
+        """The gateway's address, without a slash at its end. Not meaningful in the sandbox."""
+        if self._base_url_option is not None:
+            return Setting(gateway_address(self._base_url_option, "--base-url"), "--base-url")
+        if "CHROMA_BASE_URL" in self._env:
+            return Setting(
+                gateway_address(self._env["CHROMA_BASE_URL"], "CHROMA_BASE_URL"), "CHROMA_BASE_URL"
+            )
+        if self.config.base_url is not None:
+            source = str(self.config.path)
+            return Setting(gateway_address(self.config.base_url, f"base_url in {source}"), source)
+        return Setting(GATEWAY, BUILT_IN)
+
+    @cached_property
+    def no_ledger(self) -> Setting:
+        return self._switch("--no-ledger", self._no_ledger_option, "CHROMA_NO_LEDGER")
+
+    @property
+    def ca_bundle(self) -> str | None:
+        """A file or folder of certificate authorities that the environment names."""
+        return self._env.get("REQUESTS_CA_BUNDLE") or self._env.get("CURL_CA_BUNDLE")
+
+    # --- the key -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def key(self) -> Key:
+        """The key for this gateway.
+
+        Raises :class:`KeyMissing` when there is none, :class:`AuthError` when it cannot be used as a header.
+        """
+        if self.sandbox.value:
+            return Key(SANDBOX_KEY, "sandbox")
+        found = self._key_from_environment() or self._stored_key()
+        if found is None:
+            raise KeyMissing("There is no API key.")
+        return found
+
+    def _key_from_environment(self) -> Key | None:
+        text = clean_key(self._env.get("SEGMIND_API_KEY", ""), "SEGMIND_API_KEY")
+        if text:
+            return Key(text, "SEGMIND_API_KEY")
+        name = self._env.get("SEGMIND_API_KEY_FILE")
+        if name is None:
+            return None
+        where = f"the file {name} (SEGMIND_API_KEY_FILE)"
+        try:
+            raw = Path(name).read_bytes()[:4096].decode("utf-8", "replace")
+        except OSError as error:
+            raise KeyMissing(f"The key cannot be read from {where}: {error.strerror}.") from error
+        text = clean_key(raw, where)
+        if not text:
+            raise KeyMissing(f"There is no key in {where}: it is empty.")
+        return Key(text, where)
+
+    def _stored_key(self) -> Key | None:
+        from chroma_cli import credentials
+
+        stored = credentials.find(self.state_dir, self.base_url.value)
+        return Key(clean_key(stored.text, stored.source), stored.source) if stored else None
+
+    # --- places ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def config_path(self) -> Setting:
+        if "CHROMA_CONFIG" in self._env:
+            return Setting(Path(self._env["CHROMA_CONFIG"]).absolute(), "CHROMA_CONFIG")
+        import platformdirs
+
+        return Setting(platformdirs.user_config_path(APP, appauthor=False) / "config.toml", BUILT_IN)
+
+    @cached_property
+    def state_dir(self) -> Path:
+        """Where the ledger, the sandbox's world and rescued pictures live."""
+        if "CHROMA_STATE_DIR" in self._env:
+            return Path(self._env["CHROMA_STATE_DIR"]).absolute()
+        import platformdirs
+
+        return platformdirs.user_state_path(APP, appauthor=False)
+
+    @property
+    def sandbox_dir(self) -> Path:
+        return self.state_dir / "sandbox"
+
+    @property
+    def ledger_path(self) -> Path:
+        """The sandbox has a ledger of its own: play money and real money never meet."""
+        return (self.sandbox_dir if self.sandbox.value else self.state_dir) / "jobs.sqlite3"
+
+    @property
+    def rescue_dir(self) -> Path:
+        """Where a finished picture goes that cannot be written where it was asked."""
+        return self.state_dir / "rescued"
+
+    @cached_property
+    def config(self) -> Config:
+        return read_config(self.config_path.value)
+
+    # --- the rest ----------------------------------------------------------------------------------------
+
+    @property
+    def terminal(self) -> Terminal:
+        return Terminal(
+            no_color="NO_COLOR" in self._env,
+            force_color=self._env.get("FORCE_COLOR", "0") not in _FALSE,
+            dumb=self._env.get("TERM") in ("dumb", "unknown"),
+            ci=self._env.get("CI", "0").casefold() not in _FALSE,
+        )
+
+    def _switch(self, option: str, given: bool | None, variable: str) -> Setting:
+        if given:
+            return Setting(True, option)
+        word = self._env.get(variable, "").strip().casefold()
+        if word in _TRUE:
+            return Setting(True, variable)
+        if word and word not in _FALSE:
+            raise UsageError(f"{variable}: {word!r} is neither 1 nor 0.")
+        return Setting(False, variable if word else BUILT_IN)
+
+
+# --- addresses -------------------------------------------------------------------------------------
+
+
+def gateway_address(text: str, where: str) -> str:
+    """``text`` as a gateway address in one spelling, so that two runs of the same gateway compare equal.
+
+    https anywhere, http for a loopback address only; no user, query or fragment. Raises :class:`UsageError`.
+    """
+
+    def refuse(why: str) -> UsageError:
+        shown = "".join(ch if ch.isprintable() else "?" for ch in re.sub(r"//[^/@]*@", "//…@", text))[:200]
+        return UsageError(
+            f"{where}: {shown!r} {why}.",
+            hint=f"A gateway address looks like {GATEWAY} or http://127.0.0.1:8000.",
+        )
+
+    text = text.strip()
+    if not text.isascii() or not text.isprintable() or " " in text or "\\" in text:
+        raise refuse("holds characters that cannot stand in an address")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise refuse("is not an address") from None
+    host = (parts.hostname or "").rstrip(".")
+    if parts.scheme not in ("https", "http") or not host:
+        raise refuse("is not an http(s) address")
+    if "@" in parts.netloc:
+        raise refuse("must not hold a user or a password")
+    if "?" in text or "#" in text:
+        raise refuse("must not hold a query or a fragment")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise refuse("would send the key unencrypted; http:// is only for this machine (127.0.0.1)")
+    return _rebuilt(parts, host, port)
+
+
+def _rebuilt(parts: SplitResult, host: str, port: int | None) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    default = 443 if parts.scheme == "https" else 80
+    end = "" if port in (None, default) else f":{port}"
+    return f"{parts.scheme}://{shown}{end}{parts.path.rstrip('/')}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` (a name or an address, without brackets) is this machine by its very spelling."""
+    if host.casefold().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+# --- the key's text --------------------------------------------------------------------------------
+
+
+def clean_key(text: str, where: str) -> str:
+    """``text`` without the white space around it; "" when nothing is left.
+
+    Raises :class:`AuthError` for anything but printable ASCII, without repeating the text.
+    """
+    text = text.strip("\ufeff \t\r\n\v\f")
+    if not (text.isascii() and text.isprintable()):
+        raise AuthError(
+            f"The key in {where} holds characters that no key has (only printable ASCII is possible).",
+            hint="Copy it again from the provider's console; it looks like SG_ and 16 hexadecimal digits.",
+        )
+    return text
+
+
+# --- the config file -------------------------------------------------------------------------------
+
+_TABLES = ("defaults", "presets", "budget")
+_TOP = ("base_url", *_TABLES)
+_BUDGETS = ("day", "month")
+
+
+def read_config(path: Path) -> Config:
+    """The config file at ``path``; a missing one is an empty one.
+
+    Raises :class:`ConfigError` for what is not TOML (with the line), not UTF-8, or a key that does not exist.
+    """
+    import tomllib
+
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return Config(path, False, None, {}, {}, {})
+    except OSError as error:
+        raise ConfigError(f"The config file {path} cannot be read: {error.strerror}.") from error
+    try:
+        table = tomllib.loads(raw.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"The config file {path} is not UTF-8 (byte {error.start + 1}).") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"The config file {path} is not valid TOML: {error}.") from error
+    return _checked(path, table)
+
+
+def _checked(path: Path, table: Mapping[str, Any]) -> Config:
+    wrong = [
+        f"{path}: there is no key {key!r} at the top level" + _did_you_mean(key, _TOP)
+        for key in table
+        if key not in _TOP
+    ]
+    wrong += [
+        f"{path}: {name} must be a table, written as [{name}]"
+        for name in _TABLES
+        if not isinstance(table.get(name, {}), dict)
+    ]
+    presets = table.get("presets", {})
+    if isinstance(presets, dict):
+        wrong += [
+            f"{path}: [presets.{name}] must be a table of options"
+            for name, values in presets.items()
+            if not isinstance(values, dict)
+        ]
+    base_url = table.get("base_url")
+    if base_url is not None and not isinstance(base_url, str):
+        wrong.append(f"{path}: base_url must be text")
+    budget = table.get("budget", {})
+    if isinstance(budget, dict):
+        wrong += _budget_problems(path, budget)
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    return Config(path, True, base_url or None, table.get("defaults", {}), presets, budget)
+
+
+def _budget_problems(path: Path, budget: Mapping[str, Any]) -> list[str]:
+    problems = []
+    for key, value in budget.items():
+        if key not in _BUDGETS:
+            problems.append(f"{path}: [budget] has no key {key!r}" + _did_you_mean(key, _BUDGETS))
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
+            problems.append(f"{path}: {key} in [budget] must be an amount of 0 or more, like 5.00")
+    return problems
+
+
+def _did_you_mean(word: str, names: tuple[str, ...]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(word, names, n=1)
+    return f". Did you mean {close[0]!r}?" if close else "; there are " + ", ".join(names)
