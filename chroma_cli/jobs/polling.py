@@ -1,0 +1,104 @@
+"""When to ask next. Pure: seconds in, seconds out.
+
+A job is asked soon at first, because a bad request fails within a second; then less and less often; then closely
+around its expected end, which is the documented 53 s scaled by the work, or what earlier jobs took; after
+that ever more sparsely. Each poll costs a request against a rate limit that is not documented, and each second
+between "completed" and the poll that sees it is a second that somebody waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from chroma_cli.request import schema
+
+#: The first polls, seconds after the submit; from the last on each wait is this many times the time so far.
+_EARLY: Final = (0.4, 1.0, 2.5)
+_EARLY_GROWTH: Final = 2.6
+#: No early poll in the last part of the time before the window opens.
+_EARLY_SHARE: Final = 0.55
+#: Never closer than this, in seconds, whatever is known.
+_CLOSEST: Final = 0.1
+#: Around the expected end: this many polls over the whole window, but never further apart than this.
+_WINDOW_POLLS: Final = 6
+_WINDOW_SPACING: Final = 0.62
+#: Overdue: a wait of this share of how long it is overdue, at most this many seconds.
+_OVERDUE_SHARE: Final = 0.25
+_OVERDUE_CAP: Final = 10.0
+#: The documented duration is met within 10 %, and a little is left on both sides.
+_DOCUMENTED_SPREAD: Final = 0.14
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """When a job is expected to be done: seconds of work, from the earliest to the latest likely."""
+
+    low: float
+    typical: float
+    high: float
+
+    @classmethod
+    def documented(cls, workload: float) -> Expectation:
+        """What the provider's page says (53.06 s), scaled; ``workload`` is 1.0 for the typical picture."""
+        typical = schema.TYPICAL_SECONDS * workload
+        return cls(typical * (1 - _DOCUMENTED_SPREAD), typical, typical * (1 + _DOCUMENTED_SPREAD))
+
+    @classmethod
+    def learnt(cls, seconds: Sequence[float]) -> Expectation | None:
+        """What jobs of the same work took, or None when there is none to go by.
+
+        The likely range reaches beyond the shortest and the longest seen by as much as a sample of this size
+        misses on average.
+        """
+        seen = sorted(value for value in seconds if value > 0)
+        if not seen:
+            return None
+        shortest, longest = seen[0], seen[-1]
+        typical = seen[len(seen) // 2]
+        beyond = (longest - shortest) / len(seen) + typical * 0.1 / len(seen)
+        return cls(max(shortest - beyond, shortest * 0.5), typical, longest + beyond)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The work began between these two polls, in seconds since the submit: the last that saw it queued, the
+    first that saw it running."""
+
+    after: float
+    before: float
+
+
+NOT_SEEN: Final = Begun(0.0, 0.0)
+
+
+def next_poll(expected: Expectation, elapsed: float, begun: Begun = NOT_SEEN, *, spread: float = 1.0) -> float:
+    """Seconds to wait before the next poll, ``elapsed`` seconds after the submit; always above 0.
+
+    ``spread`` above 1 makes polls sparser, for callers with many jobs in flight.
+    """
+    start = begun.after + expected.low
+    end = begun.before + expected.high
+    spacing = min(max((end - start) / _WINDOW_POLLS, _CLOSEST), _WINDOW_SPACING) * spread
+    if elapsed >= end:
+        return min(max(spacing, (elapsed - end) * _OVERDUE_SHARE), _OVERDUE_CAP * spread)
+    # a poll at the very start of the window would nearly always be in vain
+    first = start + spacing
+    if elapsed >= start:
+        return max(spacing, first - elapsed)
+    early = _next_early(elapsed)
+    if early > start * _EARLY_SHARE:
+        return max(first - elapsed, _CLOSEST)
+    return max(early - elapsed, _CLOSEST)
+
+
+def _next_early(elapsed: float) -> float:
+    """The next of the early polls after ``elapsed``, all in seconds since the submit."""
+    for moment in _EARLY:
+        if elapsed < moment - _CLOSEST / 2:
+            return moment
+    moment = _EARLY[-1]
+    while moment <= elapsed + _CLOSEST / 2:
+        moment *= _EARLY_GROWTH
+    return moment
