@@ -1,8 +1,8 @@
 """When to ask next. Pure: seconds in, seconds out.
 
-A job is asked soon at first, because a bad request fails within a second; then less and less often; then closely
-around its expected end, which is the documented 53 s scaled by the work, or what earlier jobs took; after
-that ever more sparsely. Each poll costs a request against a rate limit that is not documented, and each second
+A job is asked soon at first, because a bad request fails within a second; then less and less often; then
+closely around its expected end, which is the documented 53 s scaled by the work, or what earlier jobs took;
+after that ever more sparsely. Each poll counts against a rate limit that is not documented, and each second
 between "completed" and the poll that sees it is a second that somebody waits.
 """
 
@@ -22,11 +22,13 @@ _EARLY_SHARE: Final = 0.55
 #: Never closer than this, in seconds, whatever is known.
 _CLOSEST: Final = 0.1
 #: Around the expected end: this many polls over the whole window, but never further apart than this.
-_WINDOW_POLLS: Final = 6
+_WINDOW_POLLS: Final = 5
 _WINDOW_SPACING: Final = 0.62
 #: Overdue: a wait of this share of how long it is overdue, at most this many seconds.
 _OVERDUE_SHARE: Final = 0.25
 _OVERDUE_CAP: Final = 10.0
+#: Before the window no wait is longer than this, for the job that is quicker than anybody thought.
+_LONGEST: Final = 12.0
 #: The documented duration is met within 10 %, and a little is left on both sides.
 _DOCUMENTED_SPREAD: Final = 0.14
 
@@ -73,7 +75,9 @@ class Begun:
 NOT_SEEN: Final = Begun(0.0, 0.0)
 
 
-def next_poll(expected: Expectation, elapsed: float, begun: Begun = NOT_SEEN, *, spread: float = 1.0) -> float:
+def next_poll(
+    expected: Expectation, elapsed: float, begun: Begun = NOT_SEEN, *, spread: float = 1.0
+) -> float:
     """Seconds to wait before the next poll, ``elapsed`` seconds after the submit; always above 0.
 
     ``spread`` above 1 makes polls sparser, for callers with many jobs in flight.
@@ -88,9 +92,9 @@ def next_poll(expected: Expectation, elapsed: float, begun: Begun = NOT_SEEN, *,
     if elapsed >= start:
         return max(spacing, first - elapsed)
     early = _next_early(elapsed)
-    if early > start * _EARLY_SHARE:
+    if early > start * _EARLY_SHARE and first - elapsed <= _LONGEST:
         return max(first - elapsed, _CLOSEST)
-    return max(early - elapsed, _CLOSEST)
+    return max(min(early - elapsed, _LONGEST), _CLOSEST)
 
 
 def _next_early(elapsed: float) -> float:
