@@ -1,0 +1,215 @@
+"""What can be asked of the ledger: every query that only reads, and the shapes of those that must be quick.
+
+A ledger lives for years, so whatever is asked on the way to a picture goes through an index; where that
+matters the statement names it (INDEXED BY), which turns "slow one day" into an error that tests see.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+
+from chroma_cli.clock import Clock
+from chroma_cli.jobs.owner import Owner, is_gone
+from chroma_cli.jobs.records import JobRow, SeenCredits, Totals, row_from, texts_from, whole_number
+
+if TYPE_CHECKING:
+    import sqlite3
+
+Result = TypeVar("Result")
+Filter = Literal["all", "pending", "failed"]
+
+#: So many past durations are given out; enough for a good guess, few enough to be quick.
+LEARNT_ROWS: Final = 50
+
+# The conditions of two partial indexes, letter by letter.
+IS_UNSETTLED: Final = "state IN ('submitting', 'queued', 'processing', 'completed', 'unknown')"
+_IS_FAILED: Final = "state IN ('failed', 'expired')"
+UNSETTLED_ROWS: Final = f"SELECT * FROM jobs INDEXED BY jobs_unsettled WHERE {IS_UNSETTLED}"  # noqa: S608 - constants
+_FAILED_ROWS: Final = f"SELECT * FROM jobs INDEXED BY jobs_failed WHERE {_IS_FAILED}"  # noqa: S608
+
+SPENT: Final = (
+    "SELECT total(coalesce(cost, expected_cost)) FROM jobs INDEXED BY jobs_spent "
+    "WHERE created_at >= ? AND charged <> 'no'"
+)
+_SAME_WORK: Final = (
+    "SELECT work, seconds FROM jobs INDEXED BY jobs_durations WHERE seconds IS NOT NULL "
+    "AND base_url = ? AND work = ? ORDER BY number DESC LIMIT ?"
+)
+_LESS_WORK: Final = (
+    "SELECT work, seconds FROM jobs INDEXED BY jobs_durations WHERE seconds IS NOT NULL "
+    "AND base_url = ? AND work < ? ORDER BY work DESC, number DESC LIMIT ?"
+)
+_MORE_WORK: Final = (
+    "SELECT work, seconds FROM jobs INDEXED BY jobs_durations WHERE seconds IS NOT NULL "
+    "AND base_url = ? AND work > ? ORDER BY work ASC, number DESC LIMIT ?"
+)
+
+
+class Answers(ABC):
+    """The reading half of the ledger.
+
+    Every method is one transaction and raises :class:`~chroma_cli.jobs.records.LedgerUnusable` when the file
+    cannot be used.
+    """
+
+    _clock: Clock
+    _me: Owner
+
+    def __init__(self) -> None:
+        # The token of each row this object has seen: a number alone may stand for another job in a
+        # ledger that was begun anew meanwhile.
+        self._tokens: dict[int, str] = {}
+
+    @abstractmethod
+    def _read(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Run ``work`` in one read transaction."""
+
+    @abstractmethod
+    def _write(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Run ``work`` in one write transaction; it may be run again from the start."""
+
+    def get(self, ident: str | int, base_url: str | None = None) -> JobRow | None:
+        """By request id (of that gateway, when one is given), else by job number. The newest of several."""
+
+        def work(db: sqlite3.Connection) -> JobRow | None:
+            row = by_request(db, ident, base_url) if isinstance(ident, str) else None
+            number = _job_number(ident)
+            return row if row is not None or number is None else find(db, number)
+
+        row = self._read(work)
+        return row if row is None else self._seen(row)
+
+    def pending(self, base_url: str) -> list[JobRow]:
+        """The unsettled jobs of that gateway, oldest first."""
+        return self._rows(f"{UNSETTLED_ROWS} AND base_url = ? ORDER BY number", base_url)
+
+    def elsewhere(self, base_url: str) -> list[JobRow]:
+        """The unsettled jobs of all other gateways, oldest first."""
+        return self._rows(f"{UNSETTLED_ROWS} AND base_url <> ? ORDER BY number", base_url)
+
+    def recent(self, limit: int, which: Filter = "all", base_url: str | None = None) -> list[JobRow]:
+        """The newest jobs, newest first, by number: the clock may have jumped."""
+        if which == "all" and base_url is not None:
+            query = "SELECT * FROM jobs INDEXED BY jobs_by_place WHERE base_url = ?"
+        else:
+            rows = {"all": "SELECT * FROM jobs WHERE 1", "pending": UNSETTLED_ROWS, "failed": _FAILED_ROWS}
+            query = rows[which] + ("" if base_url is None else " AND base_url = ?")
+        values = [base_url] if base_url is not None else []
+        return self._rows(f"{query} ORDER BY number DESC LIMIT ?", *values, max(0, min(limit, 2**31)))
+
+    def totals(self, base_url: str | None = None) -> Totals:
+        """Sums over the rows of one gateway, or all."""
+
+        def work(db: sqlite3.Connection) -> Totals:
+            query = "SELECT total(jobs), total(cost) FROM totals WHERE ?1 IS NULL OR base_url = ?1"
+            jobs, cost = db.execute(query, (base_url,)).fetchone()
+            # Sums of cents: what is beyond is rounding, which could show as -0.0.
+            return Totals(int(jobs), abs(round(cost, 6)))
+
+        return self._read(work)
+
+    def promised(self, *, besides: int | None = None) -> frozenset[str]:
+        """The absolute paths that unsettled jobs will write to; ``besides`` leaves out those of one job."""
+
+        def work(db: sqlite3.Connection) -> frozenset[str]:
+            rows = db.execute("SELECT path FROM promises WHERE job IS NOT ?", (besides,))
+            return frozenset(path for (text,) in rows for path in texts_from(f"[{text}]"))
+
+        return self._read(work)
+
+    def spent(self, since: float) -> float:
+        """Dollars from ``since`` on; a cost that is not known (yet) counts as expected."""
+        return self._read(lambda db: float(db.execute(SPENT, (since,)).fetchone()[0]))
+
+    def last_credits(self, base_url: str) -> SeenCredits | None:
+        """The balance seen last at that gateway."""
+
+        def work(db: sqlite3.Connection) -> SeenCredits | None:
+            query = "SELECT value, at FROM facts WHERE name = ?"
+            found = db.execute(query, (f"credits {base_url}",)).fetchone()
+            return None if found is None else SeenCredits(float(found[0]), float(found[1]))
+
+        try:
+            return self._read(work)
+        except ValueError:
+            return None
+
+    def learnt(self, base_url: str, steps: int, pixels: int, samples: int) -> list[float]:
+        """How long such jobs took from submit to result, in seconds, the newest first, at most 50.
+
+        Of the same steps x pixels x samples; when there are none, those of the nearest amount of work,
+        scaled in proportion to it (``schema.workload`` says why).
+        """
+        work_wanted = steps * pixels * samples
+        if not 0 < work_wanted < 2**63:
+            return []
+
+        def work(db: sqlite3.Connection) -> list[tuple[int, float]]:
+            values = (base_url, work_wanted, LEARNT_ROWS)
+            same = db.execute(_SAME_WORK, values).fetchall()
+            if same:
+                return same
+            sides = [db.execute(query, values).fetchall() for query in (_LESS_WORK, _MORE_WORK)]
+            return min(filter(None, sides), key=lambda rows: _ratio(rows[0][0], work_wanted), default=[])
+
+        found = self._read(work)
+        nearest = found[0][0] if found else 0
+        return [seconds * work_wanted / nearest for size, seconds in found if size == nearest and nearest > 0]
+
+    def in_work(self, row: JobRow) -> bool:
+        """Whether another process that is alive has claimed it."""
+        if row.owner is None:
+            return False
+        idle = self._clock.wall() - (row.claimed_at if row.claimed_at is not None else 0.0)
+        return row.owner != self._me and not is_gone(row.owner, seen_from=self._me, idle=idle)
+
+    def _rows(self, query: str, *values: Any) -> list[JobRow]:
+        def work(db: sqlite3.Connection) -> list[JobRow]:
+            return decoded(db, query, values)
+
+        return [self._seen(row) for row in self._read(work)]
+
+    def _seen(self, row: JobRow) -> JobRow:
+        self._tokens.setdefault(row.number, row.token)
+        return row
+
+
+def decoded(db: sqlite3.Connection, query: str, values: Sequence[Any]) -> list[JobRow]:
+    """The jobs of all rows of a query that can be read."""
+    cursor = db.execute(query, values)
+    names = [column[0] for column in cursor.description]
+    rows = (row_from(dict(zip(names, columns, strict=True))) for columns in cursor)
+    return [row for row in rows if row is not None]
+
+
+def find(db: sqlite3.Connection, number: int) -> JobRow | None:
+    return next(iter(decoded(db, "SELECT * FROM jobs WHERE number = ?", (number,))), None)
+
+
+def row_of(db: sqlite3.Connection, number: int) -> JobRow:
+    row = find(db, number)
+    if row is None:  # pragma: no cover - it was written in this very transaction
+        raise LookupError(number)
+    return row
+
+
+def by_request(db: sqlite3.Connection, request_id: str, base_url: str | None) -> JobRow | None:
+    """The newest job of that id. A gateway that gives out one id twice is no reason to lose a row, so ids
+    are not forced to be unique."""
+    query = (
+        "SELECT * FROM jobs INDEXED BY jobs_by_request WHERE request_id = ?1 "
+        "AND (?2 IS NULL OR base_url = ?2) ORDER BY number DESC LIMIT 1"
+    )
+    return next(iter(decoded(db, query, (request_id, base_url))), None)
+
+
+def _job_number(ident: str | int) -> int | None:
+    if isinstance(ident, str):
+        return int(ident) if ident.isascii() and ident.isdigit() and len(ident) <= 18 else None
+    return whole_number(ident)
+
+
+def _ratio(one: float, other: float) -> float:
+    return max(one, other) / max(min(one, other), 1)

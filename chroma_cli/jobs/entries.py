@@ -1,0 +1,541 @@
+"""What is written into the ledger: the steps in the life of a job, who works on it, and what is pruned.
+
+Each public method is one transaction. How the file is opened, locked and replaced is the business of
+:mod:`chroma_cli.jobs.ledger`; the transactions here may be run again after a lock or a replaced file, so
+they touch nothing but the database.
+"""
+
+from __future__ import annotations
+
+import secrets
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from chroma_cli.errors import Charged, LimitError
+from chroma_cli.jobs.answers import (
+    IS_UNSETTLED,
+    SPENT,
+    UNSETTLED_ROWS,
+    Answers,
+    by_request,
+    decoded,
+    find,
+    row_of,
+)
+from chroma_cli.jobs.records import (
+    UNSETTLED,
+    Intent,
+    JobRow,
+    LedgerUnusable,
+    Limit,
+    NotResubmittable,
+    PlacePromised,
+    State,
+    Timings,
+    files_from,
+    files_to,
+    finite,
+    plain,
+    texts_to,
+    to_json,
+    whole_number,
+)
+from chroma_cli.request.schema import TYPICAL_COST
+
+if TYPE_CHECKING:
+    import sqlite3
+
+_PRUNED_AT_ONCE: Final = 2000
+_DAY: Final = 86400.0
+
+# From which states a step may be taken. Whoever comes late finds the door closed: the row stays as it is.
+_MAY_GET_ID: Final = frozenset[State](("submitting", "unknown", "forgotten"))
+_MAY_MOVE: Final = frozenset[State](("queued", "processing", "unknown"))
+_MAY_COMPLETE: Final = frozenset[State]((*UNSETTLED, "expired", "forgotten"))
+_MAY_SAVE: Final = frozenset[State]((*UNSETTLED, "saved", "expired", "forgotten"))
+_MAY_FAIL: Final = frozenset[State](("submitting", "queued", "processing", "unknown", "expired"))
+_MAY_EXPIRE: Final = frozenset[State](("queued", "processing", "completed", "unknown"))
+_MAY_BE_UNSENT: Final = frozenset[State](("submitting", "unknown"))
+_MAY_RESUBMIT: Final = frozenset[State](("unknown", "failed", "expired", "forgotten"))
+
+_GONE: Final = {
+    "type": "outcome_unknown",
+    "message": "The program that sent this job ended before it heard the answer.",
+    "hint": None,
+    "exit_code": 9,
+    "charged": "unknown",
+}
+_GONE_WITH_ANSWER: Final = {
+    "type": "outcome_unknown",
+    "message": "The answer to this blocking call came, but the program ended before the picture was saved.",
+    "hint": None,
+    "exit_code": 9,
+    "charged": "yes",
+}
+
+
+class Entries(Answers):
+    """What can be written into a ledger and asked of it.
+
+    Every method raises :class:`~chroma_cli.jobs.records.LedgerUnusable` when the file cannot be used. Steps
+    return the row as it is afterwards; a step that does not fit the row's state (a late "failed" for a saved
+    job) changes nothing. Each step also counts as a sign of life of the owner.
+    """
+
+    @abstractmethod
+    def _missing(self, number: int) -> Exception:
+        """The error for a row that should be there and is not."""
+
+    # --- a job's life ------------------------------------------------------------------------------------
+
+    def begin(self, intent: Intent, *, limits: Sequence[Limit] = (), exclusive: bool = True) -> JobRow:
+        """Record what is about to be sent, claimed by this process.
+
+        With ``exclusive`` a place that is promised to another unsettled job raises :class:`PlacePromised`.
+        Raises :class:`LimitError` when one of the ``limits`` would be passed. Check, reservation and intent
+        are one transaction.
+        """
+        token = intent.token or secrets.token_hex(8)
+        written = False
+
+        def work(db: sqlite3.Connection) -> JobRow:
+            nonlocal written
+            row = self._insert(db, intent, token, limits, exclusive)
+            written = True
+            return row
+
+        try:
+            return self._remember(self._write(work))
+        except KeyboardInterrupt:
+            if written:  # perhaps committed, and certainly not sent
+                with suppress(LedgerUnusable):
+                    self._write(lambda db: _withdraw(db, token, self._clock.wall()))
+            raise
+
+    def submitted(
+        self,
+        number: int,
+        request_id: str,
+        *,
+        remaining_credits: float | None = None,
+        state: State = "queued",
+    ) -> JobRow:
+        """The gateway's answer to the submit is known; also written over "unknown" by a late owner."""
+        now = self._clock.wall()
+        changes = {"request_id": request_id, "state": state, "submitted_at": now, "error": None}
+        changes |= {"owner": self._me.to_text(), "claimed_at": now}  # a late owner is at work again
+        return self._step(number, _MAY_GET_ID, changes, remaining_credits=remaining_credits)
+
+    def progress(self, number: int, state: Literal["queued", "processing"]) -> JobRow:
+        """What a poll said."""
+        return self._step(number, _MAY_MOVE, {"state": state})
+
+    def completed(
+        self,
+        number: int,
+        *,
+        sources: Sequence[str] = (),
+        seed: int | None = None,
+        cost: float | None = None,
+        remaining_credits: float | None = None,
+        timings: Timings | None = None,
+        observed: float | None = None,
+    ) -> JobRow:
+        """The result is known; to be called before the download. What is ``None`` or empty keeps its value.
+
+        ``observed`` is the time from submit to result in seconds as seen from here, for learning where the
+        gateway reports none.
+        """
+        timings = timings or Timings()
+        seconds = timings.whole() or finite(observed)
+        known = {
+            "sources": texts_to(sources) if sources else None,
+            "seed": whole_number(seed),
+            "cost": finite(cost),
+            "queue_time": finite(timings.queue),
+            "inference_time": finite(timings.inference),
+            "total_time": finite(timings.total),
+            "seconds": seconds if seconds is not None and seconds > 0 else None,
+        }
+        changes: dict[str, Any] = {name: value for name, value in known.items() if value is not None}
+        changes |= {"state": "completed", "charged": "yes", "error": None}
+        changes["completed_at"] = self._clock.wall()
+        return self._step(number, _MAY_COMPLETE, changes, remaining_credits=remaining_credits)
+
+    def saved_file(self, number: int, index: int, file: Mapping[str, Any]) -> JobRow:
+        """One sample is in place: renamed, and its folder synced."""
+
+        def work(db: sqlite3.Connection) -> JobRow:
+            old = db.execute("SELECT files FROM jobs WHERE number = ?", (number,)).fetchone()
+            files = files_from(old[0]) if old else {}
+            return self._change(db, number, _MAY_SAVE, {"files": files_to({**files, index: file})})
+
+        return self._write(work)
+
+    def saved(self, number: int) -> JobRow:
+        """Every sample is in place: the job is settled and no longer claimed."""
+        return self._step(
+            number, _MAY_SAVE, {"state": "saved", "saved_at": self._clock.wall(), "error": None}
+        )
+
+    def failed(self, number: int, error: Mapping[str, Any], *, charged: Charged = Charged.NO) -> JobRow:
+        """The gateway said FAILED."""
+        return self._step(
+            number, _MAY_FAIL, {"state": "failed", "error": plain(error), "charged": str(charged)}
+        )
+
+    def expired(self, number: int, error: Mapping[str, Any] | None = None) -> JobRow:
+        """It cannot be had any more."""
+        return self._step(number, _MAY_EXPIRE, {"state": "expired", "error": plain(error)})
+
+    def unknown(self, number: int, error: Mapping[str, Any] | None = None) -> JobRow:
+        """The submit went out and no usable answer came: a person has to settle it. The claim ends."""
+        changes = {"state": "unknown", "charged": "unknown", "error": plain(error), "owner": None}
+        return self._step(number, frozenset({"submitting"}), changes)
+
+    def unsent(self, number: int, error: Mapping[str, Any] | None = None) -> JobRow:
+        """The submit certainly made no job: settled as failed, nothing charged."""
+        changes = {"state": "failed", "charged": "no", "error": plain(error)}
+        return self._step(number, _MAY_BE_UNSENT, changes)
+
+    def note_error(self, number: int, error: Mapping[str, Any] | None) -> JobRow:
+        """Remember what went wrong last with a job that goes on."""
+        return self._step(number, frozenset(UNSETTLED), {"error": plain(error)})
+
+    def adopt(
+        self,
+        request_id: str,
+        base_url: str,
+        *,
+        destination: Mapping[str, Any] | None = None,
+        promised: Sequence[str] = (),
+    ) -> JobRow:
+        """The row of an id that was submitted elsewhere; made when this ledger never saw it. Not claimed."""
+        token, now = secrets.token_hex(8), self._clock.wall()
+
+        def work(db: sqlite3.Connection) -> JobRow:
+            known = by_request(db, request_id, base_url)
+            if known is not None:
+                return known
+            intent = Intent(base_url, {}, TYPICAL_COST, destination=destination, promised=tuple(promised))
+            columns = self._columns(intent, token, now)
+            columns |= {"request": None, "samples": None, "work": None, "owner": None, "claimed_at": None}
+            return row_of(
+                db, _insert_row(db, columns | {"state": "queued", "request_id": request_id}, promised)
+            )
+
+        return self._remember(self._write(work))
+
+    def plan_again(
+        self,
+        number: int,
+        destination: Mapping[str, Any] | None,
+        promised: Sequence[str],
+        *,
+        exclusive: bool = True,
+    ) -> JobRow:
+        """Promise other places for an unsettled job (``fetch -o``). Raises :class:`PlacePromised`."""
+
+        def work(db: sqlite3.Connection) -> JobRow:
+            if exclusive:
+                _check_places(db, promised, number)
+            changes = {"destination": plain(destination), "promised": texts_to(promised)}
+            row = self._change(db, number, frozenset(UNSETTLED), changes)
+            if not row.settled:
+                db.execute("DELETE FROM promises WHERE job = ?", (number,))
+                _promise(db, number, promised)
+            return row
+
+        return self._write(work)
+
+    def settle_forgotten(self, number: int) -> JobRow:
+        """A person wants to hear no more of it. To be claimed first: somebody may be working on it."""
+        return self._step(number, frozenset(UNSETTLED), {"state": "forgotten"})
+
+    def resubmit(
+        self, number: int, intent: Intent, *, limits: Sequence[Limit] = (), exclusive: bool = True
+    ) -> JobRow:
+        """Settle the old row and begin a new one in its place, in one transaction.
+
+        Raises :class:`NotResubmittable` when the old one has an id by now, was sent again already, or is
+        being worked on; else as :meth:`begin`.
+        """
+        token = intent.token or secrets.token_hex(8)
+
+        def work(db: sqlite3.Connection) -> JobRow:
+            old = self._own(db, number)
+            self._check_resubmittable(old)
+            if old.state == "unknown":
+                self._change(db, number, _MAY_RESUBMIT, {"state": "forgotten"})
+            new = self._insert(db, intent, token, limits, exclusive)
+            db.execute("UPDATE jobs SET superseded_by = ? WHERE number = ?", (new.number, number))
+            db.execute("UPDATE jobs SET resubmit_of = ? WHERE number = ?", (number, new.number))
+            return row_of(db, new.number)
+
+        return self._remember(self._write(work))
+
+    # --- who works on it ---------------------------------------------------------------------------------
+
+    def claim(self, number: int) -> bool:
+        """Take the job for this process; false when another one that is alive has it."""
+
+        def work(db: sqlite3.Connection) -> bool:
+            row = self._own(db, number)
+            if self.in_work(row):
+                return False
+            self._change(db, number, None, {"owner": self._me.to_text(), "claimed_at": self._clock.wall()})
+            return True
+
+        return self._write(work)
+
+    def release(self, number: int) -> None:
+        """Give up a claim of this process; one of another stays."""
+        with_me = (number, self._me.to_text())
+        self._write(
+            lambda db: db.execute(
+                "UPDATE jobs SET owner = NULL, claimed_at = NULL WHERE number = ? AND owner = ?", with_me
+            )
+        )
+
+    def heartbeat(self, number: int) -> None:
+        """A sign of life, for those who look from other hosts."""
+        values = (self._clock.wall(), number, self._me.to_text())
+        self._write(
+            lambda db: db.execute("UPDATE jobs SET claimed_at = ? WHERE number = ? AND owner = ?", values)
+        )
+
+    def sweep(self) -> list[JobRow]:
+        """Rows whose owner ended between "I shall send" and the answer become unknown; the caller tells.
+
+        So do blocking calls that were answered and not saved: they have nothing to fetch again. Those whose
+        files are all in place become saved, and are not among the rows returned.
+        """
+        if not self._read(self._abandoned):
+            return []
+
+        def work(db: sqlite3.Connection) -> list[JobRow]:
+            rows = [self._abandon(db, row) for row in self._abandoned(db)]
+            return [row for row in rows if row.state == "unknown"]
+
+        return self._write(work)
+
+    # --- the account, and room ---------------------------------------------------------------------------
+
+    def note_credits(self, value: float, base_url: str) -> None:
+        """Remember the balance (dollars) that was seen just now; :meth:`last_credits` gives it back."""
+        now = self._clock.wall()
+        self._write(lambda db: _note_credits(db, value, base_url, now))
+
+    def prune(self, days: float) -> int:
+        """Remove settled jobs older than that and tell how many; never those of this month (UTC), whose
+        costs count for a budget."""
+        now = self._clock.wall()
+        month = datetime.fromtimestamp(now, tz=UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        before = min(now - max(0.0, days) * _DAY, month.timestamp())
+
+        def work(db: sqlite3.Connection) -> int:
+            query = (
+                f"DELETE FROM jobs WHERE number IN (SELECT number FROM jobs WHERE NOT {IS_UNSETTLED} "  # noqa: S608
+                "AND created_at < ? AND updated_at < ? LIMIT ?)"
+            )
+            return db.execute(query, (before, before, _PRUNED_AT_ONCE)).rowcount
+
+        removed = 0
+        while count := self._write(work):  # in pieces: others want to write as well
+            removed += count
+        if removed:
+            self._write(_count_anew)
+        return removed
+
+    # --- pieces of the above -----------------------------------------------------------------------------
+
+    def _insert(
+        self, db: sqlite3.Connection, intent: Intent, token: str, limits: Sequence[Limit], exclusive: bool
+    ) -> JobRow:
+        for limit in limits:
+            _check_limit(db, limit, intent.expected_cost)
+        if exclusive:
+            _check_places(db, intent.promised, None)
+        columns = self._columns(intent, token, self._clock.wall())
+        return row_of(db, _insert_row(db, columns, intent.promised))
+
+    def _columns(self, intent: Intent, token: str, now: float) -> dict[str, Any]:
+        work = whole_number(intent.steps * intent.pixels * intent.samples)
+        expected = finite(intent.expected_cost)
+        return {
+            "token": token,
+            "base_url": intent.base_url,
+            "mode": intent.mode,
+            "state": "submitting",
+            "request": plain(intent.request),
+            "destination": plain(intent.destination),
+            "promised": texts_to(intent.promised),
+            "seed": whole_number(intent.seed),
+            "samples": whole_number(intent.samples),
+            "work": work or None,
+            "sources": "[]",
+            "files": "{}",
+            "charged": "unknown",
+            # Never 0 for want of knowing: a budget must not be passed by it.
+            "expected_cost": TYPICAL_COST if expected is None else max(0.0, expected),
+            "created_at": now,
+            "updated_at": now,
+            "owner": self._me.to_text(),
+            "claimed_at": now,
+        }
+
+    def _step(
+        self,
+        number: int,
+        allowed: frozenset[State] | None,
+        changes: Mapping[str, Any],
+        *,
+        remaining_credits: float | None = None,
+    ) -> JobRow:
+        balance = finite(remaining_credits)
+        if balance is not None:
+            changes = {**changes, "remaining_credits": balance}
+
+        def work(db: sqlite3.Connection) -> JobRow:
+            row = self._change(db, number, allowed, changes)
+            if balance is not None:
+                _note_credits(db, balance, row.base_url, self._clock.wall())
+            return row
+
+        return self._write(work)
+
+    def _change(
+        self,
+        db: sqlite3.Connection,
+        number: int,
+        allowed: frozenset[State] | None,
+        changes: Mapping[str, Any],
+    ) -> JobRow:
+        """Set columns of one row, unless its state forbids it; a settled row lets go of everything."""
+        row = self._own(db, number)
+        if allowed is not None and row.state not in allowed:
+            return row
+        now = self._clock.wall()
+        values: dict[str, Any] = {"updated_at": now}
+        if row.owner == self._me:
+            values["claimed_at"] = now
+        values |= changes
+        settled = values.get("state", row.state) not in UNSETTLED
+        if (settled and "state" in changes) or values.get("owner", "") is None:
+            values |= {"owner": None, "claimed_at": None}
+        if settled:
+            db.execute("DELETE FROM promises WHERE job = ?", (number,))
+        elif row.settled:
+            _promise(db, number, row.promised)
+        names = ", ".join(f"{name} = ?" for name in values)
+        db.execute(f"UPDATE jobs SET {names} WHERE number = ?", (*values.values(), number))  # noqa: S608
+        return row_of(db, number)
+
+    def _own(self, db: sqlite3.Connection, number: int) -> JobRow:
+        """The row of that number, if it is still the job this object knows by it."""
+        row = find(db, number)
+        if row is None or self._tokens.get(number, row.token) != row.token:
+            raise self._missing(number)
+        return row
+
+    def _remember(self, row: JobRow) -> JobRow:
+        self._tokens[row.number] = row.token
+        return row
+
+    def _abandoned(self, db: sqlite3.Connection) -> list[JobRow]:
+        query = (
+            f"{UNSETTLED_ROWS} AND (state = 'submitting' OR (mode = 'sync' AND state <> 'unknown' "
+            "AND sources = '[]'))"
+        )
+        rows = decoded(db, query, ())
+        return [row for row in rows if row.owner != self._me and not self.in_work(row)]
+
+    def _abandon(self, db: sqlite3.Connection, row: JobRow) -> JobRow:
+        if row.mode == "sync" and len(row.files) >= (row.samples or 1):
+            return self._change(db, row.number, None, {"state": "saved", "saved_at": self._clock.wall()})
+        error = _GONE if row.state == "submitting" else _GONE_WITH_ANSWER
+        changes = {"state": "unknown", "owner": None, "charged": error["charged"]}
+        details = {**error, "request_id": row.request_id, "job": row.number}
+        return self._change(db, row.number, None, changes | {"error": to_json(details)})
+
+    def _check_resubmittable(self, old: JobRow) -> None:
+        if old.superseded_by is not None:
+            raise NotResubmittable(
+                f"Job {old.number} was sent again already, as job {old.superseded_by}.", job=old.number
+            )
+        if self.in_work(old):
+            raise NotResubmittable(f"Job {old.number} is being worked on by another process.", job=old.number)
+        if old.state not in _MAY_RESUBMIT:
+            hint = f"Bring it home with: chroma fetch {old.number}" if not old.settled else None
+            raise NotResubmittable(
+                f"Job {old.number} is {old.state}: sending it again would pay twice.",
+                hint=hint,
+                job=old.number,
+                request_id=old.request_id,
+            )
+
+
+def _insert_row(db: sqlite3.Connection, columns: Mapping[str, Any], promised: Sequence[str]) -> int:
+    names = ", ".join(columns)
+    marks = ", ".join("?" * len(columns))
+    cursor = db.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", tuple(columns.values()))  # noqa: S608
+    number = cursor.lastrowid
+    assert number is not None
+    _promise(db, number, promised)
+    return number
+
+
+def _promise(db: sqlite3.Connection, number: int, paths: Sequence[str]) -> None:
+    rows = [(to_json(path), number) for path in paths]
+    db.executemany("INSERT OR IGNORE INTO promises (path, job) VALUES (?, ?)", rows)
+
+
+def _check_places(db: sqlite3.Connection, paths: Sequence[str], besides: int | None) -> None:
+    query = "SELECT job FROM promises WHERE path = ? AND job IS NOT ?"
+    found = [(path, db.execute(query, (to_json(path), besides)).fetchone()) for path in paths]
+    taken = [(path, row[0]) for path, row in found if row is not None]
+    if taken:
+        raise PlacePromised((path for path, _ in taken), taken[0][1])
+
+
+def _check_limit(db: sqlite3.Connection, limit: Limit, more: float) -> None:
+    spent = float(db.execute(SPENT, (limit.since,)).fetchone()[0])
+    if spent + more > limit.amount + 1e-9:  # sums of cents are not exact
+        raise LimitError(
+            f"This would cost about ${more:.3f}; of the {limit.name} limit of ${limit.amount:.2f}, "
+            f"${spent:.3f} is spent or reserved.",
+            hint="Raise the limit under [budget] in the config file, or settle unknown jobs: "
+            "chroma jobs --pending",
+        )
+
+
+def _withdraw(db: sqlite3.Connection, token: str, now: float) -> None:
+    """Undo an intent that was certainly not followed by a submit. The row stays: its number was given out."""
+    condition = "state = 'submitting' AND token = ?"
+    rows = db.execute(
+        f"SELECT number FROM jobs INDEXED BY jobs_unsettled WHERE {IS_UNSETTLED} AND {condition}",  # noqa: S608
+        (token,),
+    ).fetchall()
+    for (number,) in rows:
+        db.execute("DELETE FROM promises WHERE job = ?", (number,))
+        db.execute(
+            "UPDATE jobs SET state = 'failed', charged = 'no', owner = NULL, claimed_at = NULL, "
+            "updated_at = ? WHERE number = ?",
+            (now, number),
+        )
+
+
+def _note_credits(db: sqlite3.Connection, value: float, base_url: str, now: float) -> None:
+    if finite(value) is not None:
+        db.execute(
+            "INSERT OR REPLACE INTO facts (name, value, at) VALUES (?, ?, ?)",
+            (f"credits {base_url}", repr(float(value)), now),
+        )
+
+
+def _count_anew(db: sqlite3.Connection) -> None:
+    db.execute("DELETE FROM totals")
+    db.execute("INSERT INTO totals SELECT base_url, count(*), total(cost) FROM jobs GROUP BY base_url")

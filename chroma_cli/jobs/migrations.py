@@ -1,0 +1,160 @@
+"""How the ledger's tables came to be: an ordered list of small steps, counted by ``PRAGMA user_version``.
+
+A step that was released is never edited again: a change of the tables is a new step at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import sqlite3
+
+
+def _jobs(db: sqlite3.Connection) -> None:
+    """One row a job. AUTOINCREMENT: the number of a job that was pruned is not given out again."""
+    db.execute(
+        """
+        CREATE TABLE jobs (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,
+            token TEXT NOT NULL,
+            request_id TEXT,
+            base_url TEXT NOT NULL,
+            mode TEXT NOT NULL,
+            state TEXT NOT NULL,
+            request TEXT,
+            destination TEXT,
+            promised TEXT NOT NULL,
+            seed INTEGER,
+            samples INTEGER,
+            work INTEGER,
+            sources TEXT NOT NULL,
+            files TEXT NOT NULL,
+            charged TEXT NOT NULL,
+            cost REAL,
+            expected_cost REAL NOT NULL,
+            remaining_credits REAL,
+            queue_time REAL,
+            inference_time REAL,
+            total_time REAL,
+            seconds REAL,
+            error TEXT,
+            created_at REAL NOT NULL,
+            submitted_at REAL,
+            completed_at REAL,
+            saved_at REAL,
+            updated_at REAL NOT NULL,
+            owner TEXT,
+            claimed_at REAL,
+            resubmit_of INTEGER,
+            superseded_by INTEGER
+        )
+        """
+    )
+
+
+def _look_ups(db: sqlite3.Connection) -> None:
+    """Whatever is asked on the way to a picture finds its rows without walking through old ones."""
+    db.execute("CREATE INDEX jobs_by_request ON jobs (request_id) WHERE request_id IS NOT NULL")
+    db.execute("CREATE INDEX jobs_by_place ON jobs (base_url, number)")
+    db.execute(
+        "CREATE INDEX jobs_unsettled ON jobs (number) "
+        "WHERE state IN ('submitting', 'queued', 'processing', 'completed', 'unknown')"
+    )
+    db.execute("CREATE INDEX jobs_failed ON jobs (number) WHERE state IN ('failed', 'expired')")
+    db.execute(
+        "CREATE INDEX jobs_durations ON jobs (base_url, work, number, seconds) WHERE seconds IS NOT NULL"
+    )
+    db.execute("CREATE INDEX jobs_spent ON jobs (created_at, charged, cost, expected_cost)")
+
+
+def _promises(db: sqlite3.Connection) -> None:
+    """The places that unsettled jobs will write to; a path is stored as JSON, as it may be no valid text."""
+    db.execute(
+        "CREATE TABLE promises (path TEXT NOT NULL, job INTEGER NOT NULL, PRIMARY KEY (path, job)) "
+        "WITHOUT ROWID"
+    )
+    db.execute("CREATE INDEX promises_by_job ON promises (job)")
+
+
+def _facts(db: sqlite3.Connection) -> None:
+    """Single values with the time they were seen, such as the balance of an account."""
+    db.execute("CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL, at REAL NOT NULL)")
+
+
+def _totals(db: sqlite3.Connection) -> None:
+    """Running sums, so that showing them does not add up every row; pruning counts them anew."""
+    db.execute("CREATE TABLE totals (base_url TEXT PRIMARY KEY, jobs INTEGER NOT NULL, cost REAL NOT NULL)")
+    db.execute(
+        """
+        CREATE TRIGGER totals_new_job AFTER INSERT ON jobs BEGIN
+            INSERT OR IGNORE INTO totals (base_url, jobs, cost) VALUES (NEW.base_url, 0, 0.0);
+            UPDATE totals SET jobs = jobs + 1, cost = cost + coalesce(NEW.cost, 0.0)
+             WHERE base_url = NEW.base_url;
+        END
+        """
+    )
+    db.execute(
+        """
+        CREATE TRIGGER totals_new_cost AFTER UPDATE OF cost ON jobs WHEN NEW.cost IS NOT OLD.cost BEGIN
+            UPDATE totals SET cost = cost + coalesce(NEW.cost, 0.0) - coalesce(OLD.cost, 0.0)
+             WHERE base_url = NEW.base_url;
+        END
+        """
+    )
+
+
+MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
+    _jobs,
+    _look_ups,
+    _promises,
+    _facts,
+    _totals,
+)
+
+#: What a ledger of the current version must have; a file that says it is current and lacks one is damaged.
+TABLES: Final = {
+    "jobs": 32,
+    "promises": 2,
+    "facts": 3,
+    "totals": 3,
+}
+INDEXES: Final = frozenset(
+    {
+        "jobs_by_request",
+        "jobs_by_place",
+        "jobs_unsettled",
+        "jobs_failed",
+        "jobs_durations",
+        "jobs_spent",
+        "promises_by_job",
+    }
+)
+
+
+def version(db: sqlite3.Connection) -> int:
+    """How many steps the file has seen."""
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Take the steps that are missing; to be called inside a write transaction: all of them, or none.
+
+    Another process may have been faster: then there is nothing left to do.
+    """
+    done = version(db)
+    for step in MIGRATIONS[done:]:
+        step(db)
+    if done < len(MIGRATIONS):
+        db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+def is_whole(db: sqlite3.Connection) -> bool:
+    """Whether every table and index is there; reads the schema only."""
+    names = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'index')")}
+    if not names >= TABLES.keys() | INDEXES:
+        return False
+    return all(
+        len(db.execute(f"PRAGMA table_info({table})").fetchall()) == width for table, width in TABLES.items()
+    )

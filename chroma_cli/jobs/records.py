@@ -1,0 +1,318 @@
+"""What the ledger remembers of a job, as values: the row, the intent it begins with, and what can go wrong.
+
+Also the way from these values to columns and back. Nothing here opens a file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+from chroma_cli.errors import Charged, ChromaError, OutputExists, UsageError
+from chroma_cli.jobs.owner import Owner
+
+Mode = Literal["async", "sync"]
+State = Literal[
+    "submitting", "queued", "processing", "completed", "saved", "failed", "expired", "unknown", "forgotten"
+]
+Reason = Literal["missing-dir", "read-only", "full", "newer", "damaged", "busy", "other"]
+
+#: Money may be in these; they are never pruned, and their promised places are not free for others. The
+#: partial index of the same condition spells them out in this order.
+UNSETTLED: Final[tuple[State, ...]] = ("submitting", "queued", "processing", "completed", "unknown")
+FAILED: Final[tuple[State, ...]] = ("failed", "expired")
+STATES: Final[frozenset[State]] = frozenset((*UNSETTLED, *FAILED, "saved", "forgotten"))
+
+#: Results are kept for one hour from the submit (API page).
+RESULT_SECONDS: Final = 3600.0
+
+#: The end of the year 9999, in seconds since the epoch: later times are no dates.
+_LAST_MOMENT: Final = 253402300799.0
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class LedgerUnusable(ChromaError):
+    """The ledger cannot be used; ``reason`` says why for programs, ``words`` for people."""
+
+    type = "ledger"
+
+    def __init__(self, reason: Reason, what: str, *, path: str, hint: str | None = None) -> None:
+        self.reason: Reason = reason
+        self.path = path
+        self.words = (
+            f"The job ledger {path} cannot be used: {what} "
+            "If chroma is stopped between submitting and saving, it will not know the job any more."
+        )
+        super().__init__(f"The job ledger {path} cannot be used: {what}", hint=hint)
+
+
+class PlacePromised(OutputExists):
+    """Another job that is not settled yet will write to one of these places.
+
+    ``paths`` are the places, ``promised_to`` is the number of that job.
+    """
+
+    type = "output_promised"
+    default_hint = "Choose another name with -o, or bring that job home first: chroma fetch --pending"
+
+    def __init__(self, paths: Iterable[str], promised_to: int) -> None:
+        self.paths = frozenset(paths)
+        self.promised_to = promised_to
+        super().__init__(f"{', '.join(sorted(self.paths))}: this place is promised to job {promised_to}.")
+
+
+class NotResubmittable(UsageError):
+    """The job is not one that may be sent again: it has an id, was sent again, or is being worked on."""
+
+    type = "not_resubmittable"
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds as the gateway reports them; each may be unknown."""
+
+    queue: float | None = None
+    inference: float | None = None
+    total: float | None = None
+
+    def whole(self) -> float | None:
+        """From the submit to the result, as well as it is known; never 0 or less."""
+        parts = (self.total, _sum(self.queue, self.inference), self.inference)
+        return next((value for value in map(finite, parts) if value is not None and value > 0), None)
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What is about to be sent, recorded before it is.
+
+    ``request`` is the exact body, ``destination`` what the writer needs to place the files (opaque here),
+    ``promised`` the absolute paths it will write to. ``pixels`` are those of one image. ``expected_cost``
+    (dollars) is what is reserved until the real cost is known. ``token`` names the job's temp files; one is
+    drawn when it is left empty.
+    """
+
+    base_url: str
+    request: Mapping[str, Any]
+    expected_cost: float
+    mode: Mode = "async"
+    destination: Mapping[str, Any] | None = None
+    promised: tuple[str, ...] = ()
+    seed: int | None = None
+    steps: int = 0
+    pixels: int = 0
+    samples: int = 1
+    token: str = ""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """At most ``amount`` dollars from ``since`` (seconds since the epoch) on, over the whole ledger."""
+
+    name: str
+    amount: float
+    since: float
+
+
+@dataclass(frozen=True)
+class SeenCredits:
+    """A balance in dollars and when it was seen, in seconds since the epoch."""
+
+    value: float
+    at: float
+
+
+@dataclass(frozen=True)
+class Totals:
+    """How many jobs the ledger holds and what they cost in dollars, where the cost is known."""
+
+    jobs: int
+    cost: float
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """One job as the ledger knows it. Times are seconds since the epoch; unknown is ``None``.
+
+    ``files`` maps the index of a sample (from 0) to its saved file. ``sources`` are the addresses of the
+    results in the order of the samples. ``token`` is the name of its temp files.
+    """
+
+    number: int
+    token: str
+    base_url: str
+    mode: Mode
+    state: State
+    charged: Charged
+    expected_cost: float
+    created_at: float
+    updated_at: float
+    request_id: str | None = None
+    request: Mapping[str, Any] | None = None
+    destination: Mapping[str, Any] | None = None
+    promised: tuple[str, ...] = ()
+    seed: int | None = None
+    samples: int | None = None
+    sources: tuple[str, ...] = ()
+    files: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    cost: float | None = None
+    remaining_credits: float | None = None
+    timings: Timings = Timings()
+    error: Mapping[str, Any] | None = None
+    submitted_at: float | None = None
+    completed_at: float | None = None
+    saved_at: float | None = None
+    owner: Owner | None = None
+    claimed_at: float | None = None
+    resubmit_of: int | None = None
+    superseded_by: int | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left to do for it."""
+        return self.state not in UNSETTLED
+
+    @property
+    def status(self) -> str:
+        """The state in the words of the JSON contract, which has no word for saved or forgotten."""
+        return {"saved": "COMPLETED", "forgotten": "UNKNOWN"}.get(self.state, self.state.upper())
+
+    @property
+    def expires_at(self) -> float | None:
+        """Until when the gateway keeps the result; unknown for a job that was submitted elsewhere."""
+        return None if self.submitted_at is None else self.submitted_at + RESULT_SECONDS
+
+    def age(self, now: float) -> float:
+        """Seconds since it was begun; 0 when the clock was set back."""
+        return max(0.0, now - self.created_at)
+
+
+def finite(value: float | None) -> float | None:
+    """A number that can be stored and added up, else ``None``."""
+    if value is None or isinstance(value, bool):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
+
+
+def whole_number(value: int | None) -> int | None:
+    """A whole number that fits a column (64 bits, signed), else ``None``."""
+    return value if type(value) is int and -(2**63) <= value < 2**63 else None
+
+
+def to_json(value: object) -> str:
+    """Plain ASCII, so that text which is no valid Unicode can be stored and comes back as it was."""
+    return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+
+
+def plain(mapping: Mapping[str, Any] | None) -> str | None:
+    """A mapping as JSON text; ``None`` stays ``None``."""
+    return None if mapping is None else to_json(dict(mapping))
+
+
+def row_from(columns: Mapping[str, Any]) -> JobRow | None:
+    """The job of one row of the table; ``None`` when what it cannot be without is missing or nonsense.
+
+    Anything else that cannot be read counts as unknown: a damaged row must not hide the others.
+    """
+    get = columns.__getitem__
+    number, created, updated = get("number"), _moment(get("created_at")), _moment(get("updated_at"))
+    if type(number) is not int or get("state") not in STATES:
+        return None
+    if get("mode") not in ("async", "sync") or not (_text(get("base_url")) and _text(get("token"))):
+        return None
+    return JobRow(
+        number=number,
+        token=get("token"),
+        base_url=get("base_url"),
+        mode=get("mode"),
+        state=get("state"),
+        charged=Charged(get("charged")) if get("charged") in ("no", "yes") else Charged.UNKNOWN,
+        expected_cost=_number(get("expected_cost")) or 0.0,
+        created_at=created or 0.0,
+        updated_at=updated or created or 0.0,
+        request_id=_text(get("request_id")),
+        request=_mapping(get("request")),
+        destination=_mapping(get("destination")),
+        promised=texts_from(get("promised")),
+        seed=_integer(get("seed")),
+        samples=_integer(get("samples")),
+        sources=texts_from(get("sources")),
+        files=files_from(get("files")),
+        cost=_number(get("cost")),
+        remaining_credits=_number(get("remaining_credits")),
+        timings=Timings(
+            _number(get("queue_time")), _number(get("inference_time")), _number(get("total_time"))
+        ),
+        error=_mapping(get("error")),
+        submitted_at=_moment(get("submitted_at")),
+        completed_at=_moment(get("completed_at")),
+        saved_at=_moment(get("saved_at")),
+        owner=Owner.from_text(get("owner")),
+        claimed_at=_moment(get("claimed_at")),
+        resubmit_of=_integer(get("resubmit_of")),
+        superseded_by=_integer(get("superseded_by")),
+    )
+
+
+def files_from(text: object) -> dict[int, Mapping[str, Any]]:
+    """The saved files by index of the sample, in order."""
+    found = {
+        int(index): entry
+        for index, entry in (_mapping(text) or _NOTHING).items()
+        if index.isascii() and index.isdigit() and len(index) < 10 and isinstance(entry, dict)
+    }
+    return dict(sorted(found.items()))
+
+
+def files_to(files: Mapping[int, Mapping[str, Any]]) -> str:
+    return to_json({str(index): dict(entry) for index, entry in files.items()})
+
+
+def texts_to(texts: Sequence[str]) -> str:
+    return to_json(list(texts))
+
+
+def texts_from(text: object) -> tuple[str, ...]:
+    """The texts of a JSON list; nothing where there is none."""
+    value = _parsed(text)
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+
+
+def _sum(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first + second
+
+
+def _number(value: object) -> float | None:
+    return finite(value) if isinstance(value, int | float) else None
+
+
+def _moment(value: object) -> float | None:
+    """A time that can be shown as a date."""
+    number = _number(value)
+    return number if number is not None and 0.0 <= number <= _LAST_MOMENT else None
+
+
+def _integer(value: object) -> int | None:
+    return value if type(value) is int else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _mapping(text: object) -> dict[str, Any] | None:
+    value = _parsed(text)
+    return value if isinstance(value, dict) else None
+
+
+def _parsed(text: object) -> object:
+    try:
+        return json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return None
