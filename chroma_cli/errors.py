@@ -66,6 +66,8 @@ class ChromaError(Exception):
         self.request_id = request_id
         self.job = job
         self.charged = charged
+        #: The job as it was left, for the JSON of the job itself.
+        self.record: Any = None
 
     def about(self, *, request_id: str | None = None, job: int | None = None) -> None:
         """Fill in which job this is about, where that is not known yet."""

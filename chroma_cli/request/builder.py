@@ -1,7 +1,7 @@
 """From what was given at each level to one request: defaults, precedence, the three traps, every problem.
 
 Levels come from low to high (config file, then options); the preset slides in directly below the level that
-names it, so that an option beside it wins. Everything here is pure: the seed is drawn by the caller's function.
+names it, so that an option beside it wins. Everything here is pure: the caller's function draws the seed.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ class Parameter:
     kind: Kind
     default: Default
     help: str
-    minimum: float | None = None
-    maximum: float | None = None
+    minimum: int | None = None
+    maximum: int | None = None
     choices: tuple[str, ...] = ()
     #: The page names only some of the values: an unknown one is sent, with a warning.
     open_choices: bool = False
@@ -55,9 +55,9 @@ class Parameter:
         noun = "a whole number" if self.kind == "integer" else "a number"
         unit = f" {self.unit}" if self.unit else ""
         if self.minimum is not None and self.maximum is not None:
-            return f"{noun} from {self.minimum:.0f} to {self.maximum:.0f}{unit}"
+            return f"{noun} from {self.minimum} to {self.maximum}{unit}"
         if self.minimum is not None:
-            return f"{noun} from {self.minimum:.0f}{unit} up"
+            return f"{noun} from {self.minimum}{unit} up"
         return noun + unit
 
 

@@ -1,0 +1,56 @@
+"""``chroma generate``: from a prompt to a picture in a folder."""
+
+from __future__ import annotations
+
+from chroma_cli.cli import delivery, options
+from chroma_cli.cli.context import Run
+from chroma_cli.cli.options import Opt, takes
+from chroma_cli.clock import Deadline
+
+EPILOG = """Examples:
+
+chroma generate "a young knight in shining armor" -o knight.png
+
+chroma generate "a lighthouse at dawn" --preset photorealism --aspect 16:9 --seed 7
+
+echo "a red fox in the snow" | chroma generate - --format webp -o "foxes/{seed}.{ext}" --json
+"""
+
+_OWN = (
+    Opt("sync", ("--sync",), "One blocking v1 call; there is nothing to fetch if it breaks.", bool, False),
+    Opt("dry_run", ("--dry-run",), "Show the request; send nothing, no key needed.", bool, False),
+)
+
+
+@takes(
+    options.PROMPT,
+    options.picture(),
+    options.OUTPUT,
+    options.OPEN,
+    _OWN,
+    options.TIMEOUT,
+    options.YES,
+    options.SPENDING,
+    options.GATEWAY,
+)
+def generate(run: Run) -> None:
+    """Make a picture: submit, wait, save, print the path."""
+    order = run.order()
+    given = run.given
+    if given["dry_run"]:
+        run.output.result_json(run.call_of(order, sync=given["sync"]))
+        return
+    run.consent(order.request)
+    work = run.lifecycle  # wants the key, before any place is touched
+    destination = run.place(order)
+    limits = run.limits()
+    with run.showing_progress():
+        deadline = Deadline(run.clock, order.timeout)
+        if given["sync"]:
+            done = work.generate_sync(order.request, destination, deadline, limits=limits)
+        else:
+            again = given["resubmit_unknown"]
+            done = work.generate(order.request, destination, deadline, limits=limits, resubmit_unknown=again)
+    if given["open"]:
+        delivery.open_viewer(run, done)
+    delivery.deliver(run, done)

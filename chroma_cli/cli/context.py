@@ -1,0 +1,379 @@
+"""One run of one command: puts the parts together, each only when it is asked for.
+
+The one lazy seam of the program: requests, Pillow, SQLite and the sandbox are imported here, inside the
+properties that need them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from chroma_cli.cli import prompt
+from chroma_cli.cli.output import Output
+from chroma_cli.cli.watch import Watch
+from chroma_cli.clock import SystemClock
+from chroma_cli.errors import (
+    ConfigError,
+    Declined,
+    ExitCode,
+    InvalidParameters,
+    Problem,
+    UsageError,
+)
+from chroma_cli.request import builder, presets, schema, values
+from chroma_cli.request.builder import ImageRequest, Level
+from chroma_cli.settings import Settings
+
+if TYPE_CHECKING:
+    from chroma_cli.gateway.client import Client
+    from chroma_cli.images.destination import Destination
+    from chroma_cli.jobs.book import Book
+    from chroma_cli.jobs.ledger import Ledger
+    from chroma_cli.jobs.lifecycle import Lifecycle
+    from chroma_cli.jobs.polling import Expectation
+    from chroma_cli.jobs.records import Limit
+    from chroma_cli.sandbox.server import SandboxServer
+
+DEFAULT_TIMEOUT: Final = 600.0
+_LONGEST_TIMEOUT: Final = 7 * 86400.0
+#: More pictures than this in one call want a yes.
+MANY: Final = 10
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a person asked for, checked: the request, where it goes, and how long to wait (seconds)."""
+
+    request: ImageRequest
+    preset: str | None
+    output: str | None
+    timeout: float
+
+
+class Run:
+    """Everything one command needs. ``given`` holds its options by name."""
+
+    def __init__(self, env: Mapping[str, str], args: Sequence[str]) -> None:
+        self.env = env
+        self.given: Mapping[str, Any] = {}
+        self.exit_code = ExitCode.OK
+        self.clock = SystemClock()
+        self._closing = contextlib.ExitStack()
+        flags = set(args[: args.index("--")] if "--" in args else args)
+        self.output = Output(
+            Settings(env).terminal,
+            json="--json" in flags,
+            quiet=bool(flags & {"-q", "--quiet"}),
+            verbose=bool(flags & {"-v", "--verbose"}),
+            debug="--debug" in flags,
+        )
+
+    def take(self, given: Mapping[str, Any]) -> None:
+        """The options as Typer read them; from here on they decide how output looks."""
+        self.given = given
+        self.output.configure(
+            json=given["json"], quiet=given["quiet"], verbose=given["verbose"], debug=given["debug"]
+        )
+
+    def close(self) -> None:
+        """Let go of servers, sessions and files."""
+        self._closing.close()
+
+    # --- settings and presets ----------------------------------------------------------------------------
+
+    @cached_property
+    def settings(self) -> Settings:
+        return Settings(
+            self.env,
+            base_url=self.given.get("base_url"),
+            sandbox=self.given.get("sandbox"),
+            no_ledger=self.given.get("no_ledger"),
+        )
+
+    @cached_property
+    def presets(self) -> dict[str, presets.Preset]:
+        config = self.settings.config
+        return presets.collect(config.presets, str(config.path))
+
+    @property
+    def defaults_level(self) -> Level:
+        config = self.settings.config
+        return Level(config.defaults, f"[defaults] of {config.path}", may_hold=builder.SETTABLE)
+
+    def check_config(self) -> None:
+        """Refuse a config file with a key or a value that cannot be, used by this call or not."""
+        config = self.settings.config
+        settable = [key for key in builder.SETTABLE if key != "preset"]
+        tables = [
+            Level(table, f"[presets.{name}] of {config.path}", may_hold=settable)
+            for name, table in config.presets.items()
+        ]
+        problems = builder.check_tables([self.defaults_level, *tables], self.presets)
+        if problems:
+            raise ConfigError("\n".join(str(problem) for problem in problems))
+
+    # --- what is asked for -------------------------------------------------------------------------------
+
+    def order(self) -> Order:
+        """The request and its surroundings, from all levels; raises with every problem at once."""
+        self.check_config()
+        problems: list[Problem] = []
+        options = {one: self.given.get(one) for one in builder.SETTABLE}
+        options["prompt"] = self._attempt(self._prompt, problems)
+        levels = [self.defaults_level, Level(options)]
+        file_format = self._attempt(self._file_format, problems)
+        timeout = self._attempt(self._timeout, problems)
+        built = None
+        try:
+            built = builder.build(
+                levels,
+                self.presets,
+                draw_seed=lambda: secrets.randbelow(schema.SEED_DRAWN_MAX + 1),
+                file_format=file_format,
+            )
+        except InvalidParameters as error:
+            unread = any(one.where in ("PROMPT", "--prompt-file") for one in problems)
+            problems += [one for one in error.problems if not (unread and one.where == "PROMPT")]
+        if problems or built is None or timeout is None:
+            raise InvalidParameters(problems)
+        for words in built.warnings:
+            self.output.warning(words)
+        return Order(built.request, built.preset, self.given.get("output"), timeout)
+
+    def _attempt(self, read: Any, problems: list[Problem]) -> Any:
+        """What ``read`` gives; its usage error joins the other problems."""
+        try:
+            return read()
+        except InvalidParameters as error:
+            problems += error.problems
+        except UsageError as error:
+            where, _, what = error.message.partition(": ")
+            problems.append(Problem(where, what) if what else Problem("usage", where))
+        return None
+
+    def _prompt(self) -> str | None:
+        given, file = self.given.get("prompt"), self.given.get("prompt_file")
+        if given is not None and file is not None:
+            raise UsageError("--prompt-file: cannot stand beside PROMPT; give one or the other")
+        if file is not None:
+            return prompt.from_file(file)
+        if given == "-":
+            return prompt.from_stdin()
+        return str(given) if given is not None else None
+
+    def _file_format(self) -> str | None:
+        output = self.given.get("output")
+        if output is None or output == "-":
+            return None
+        from chroma_cli.images.destination import wanted_format
+
+        return wanted_format(output, cwd=str(Path.cwd()))
+
+    def _timeout(self) -> float:
+        text = self.given.get("timeout")
+        if text is None:
+            return DEFAULT_TIMEOUT
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = float("nan")
+        if not 0 < seconds <= _LONGEST_TIMEOUT:
+            raise UsageError(f"--timeout: {values.show(text)} is not a number of seconds above 0")
+        return seconds
+
+    def call_of(self, order: Order, *, sync: bool) -> dict[str, Any]:
+        """The call as it would go out, for ``--dry-run``."""
+        sandbox = self.settings.sandbox.value
+        base = "sandbox:" if sandbox else self.settings.base_url.value
+        return {
+            "method": "POST",
+            "url": f"{base}/v1/chroma" if sync else f"{base}/v2/chroma",
+            "request": order.request.payload(),
+        }
+
+    # --- before anything is spent ------------------------------------------------------------------------
+
+    def consent(self, request: ImageRequest) -> None:
+        """Many pictures in one call want a yes: asked on a terminal, refused without ``--yes`` elsewhere."""
+        if request.samples <= MANY or self.given.get("yes"):
+            return
+        what = f"{request.samples} pictures, about ${request.expected_cost:.2f}"
+        if not self.output.can_ask:
+            raise UsageError(f"--samples: {what}; more than {MANY} need --yes.")
+        if not self.output.confirm(f"Make {what}?"):
+            raise Declined("Nothing was sent.")
+
+    def place(self, order: Order) -> Destination:
+        """Settle where the pictures go, and find out whether that will work."""
+        from chroma_cli.images import destination, preflight
+
+        if order.output == "-":
+            self._check_stdout()
+        request = order.request
+        width, height = request.size
+        promised = self.book.promised()
+        settled = destination.plan(
+            order.output,
+            cwd=str(Path.cwd()),
+            values={**request.payload(), "preset": order.preset},
+            samples=request.samples,
+            image_format=request.image_format,
+            now=self.clock.wall(),
+            size=(width, height),
+            overwrite=bool(self.given.get("overwrite")),
+            promised=promised,
+        )
+        preflight.check(
+            settled,
+            estimate=preflight.estimate_bytes(width, height, request.samples, request.image_format),
+            token=secrets.token_hex(8),
+            rescue_dir=str(self.settings.rescue_dir),
+            promised=promised,
+        )
+        return settled
+
+    def limits(self) -> tuple[Limit, ...]:
+        """The budgets of the config file; the sandbox's play money has none."""
+        if self.settings.sandbox.value:
+            return ()
+        from chroma_cli.jobs.records import Limit
+
+        today = datetime.fromtimestamp(self.clock.wall(), tz=UTC).replace(
+            hour=0, minute=0, second=0, microsecond=0
+        )
+        since = {"day": today, "month": today.replace(day=1)}
+        budget = self.settings.config.budget
+        return tuple(Limit(name, float(budget[name]), since[name].timestamp()) for name in budget)
+
+    def _check_stdout(self) -> None:
+        if self.output.json:
+            raise UsageError("--output: - cannot stand beside --json; both want stdout.")
+        if self.output.stdout_is_terminal:
+            raise UsageError(
+                "--output: - would write the picture's bytes onto the terminal.",
+                hint="Redirect stdout to a file or a program, or name a file.",
+            )
+
+    # --- the parts ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def sandbox(self) -> SandboxServer:
+        """The gateway inside the program, its world kept in the state directory."""
+        from chroma_cli.sandbox.server import SandboxServer
+
+        server = SandboxServer(self.settings.sandbox_dir)
+        server.start()
+        self._closing.callback(server.stop)
+        if server.warning:
+            self.output.warning(server.warning)
+        return server
+
+    @property
+    def base_url(self) -> str:
+        """Where calls go to."""
+        return self.sandbox.base_url if self.settings.sandbox.value else str(self.settings.base_url.value)
+
+    @property
+    def gateway_name(self) -> str:
+        """What the ledger calls this gateway; the sandbox has another port each time."""
+        return "sandbox" if self.settings.sandbox.value else str(self.settings.base_url.value)
+
+    @cached_property
+    def client(self) -> Client:
+        key = self.settings.key  # first: without a key not even the sandbox needs to start
+        from chroma_cli.gateway.client import Client
+        from chroma_cli.gateway.transport import Transport
+
+        transport = Transport(
+            self.base_url,
+            key.text,
+            clock=self.clock,
+            observe=self.watch,
+            ca_bundle=self.settings.ca_bundle,
+        )
+        self._closing.callback(transport.close)
+        return Client(transport)
+
+    @cached_property
+    def ledger(self) -> Ledger | None:
+        """The job ledger; None when it is switched off or, after one warning, cannot be used."""
+        if self.settings.no_ledger.value:
+            return None
+        from chroma_cli.jobs.ledger import Ledger
+        from chroma_cli.jobs.records import LedgerUnusable
+
+        try:
+            opened = Ledger.open(self.settings.ledger_path, clock=self.clock)
+        except LedgerUnusable as trouble:
+            self.output.warning(trouble.words)
+            return None
+        self._closing.callback(opened.close)
+        if opened.notice:
+            self.output.warning(opened.notice)
+        return opened
+
+    @cached_property
+    def book(self) -> Book:
+        from chroma_cli.jobs.book import Book
+
+        return Book(self.ledger, self.clock, self.output.warning)
+
+    @cached_property
+    def watch(self) -> Watch:
+        return Watch(self.output, lambda value: self.book.note_credits(value, self.gateway_name))
+
+    @cached_property
+    def lifecycle(self) -> Lifecycle:
+        from chroma_cli.jobs.lifecycle import Lifecycle
+        from chroma_cli.jobs.pictures import Pictures
+
+        pictures = Pictures(
+            self.client,
+            rescue_dir=str(self.settings.rescue_dir),
+            stdout=self.output.binary_stdout,
+            promised=self.book.promised,
+        )
+        return Lifecycle(
+            self.client,
+            self.book,
+            pictures,
+            clock=self.clock,
+            observe=self.watch,
+            gateway_name=self.gateway_name,
+            fetch_command=self.fetch_command,
+            expectation=self._sandbox_expectation if self.settings.sandbox.value else None,
+        )
+
+    @property
+    def _sandbox_expectation(self) -> Expectation:
+        from chroma_cli.jobs.polling import Expectation
+        from chroma_cli.sandbox.world import WorldOptions
+
+        seconds = WorldOptions.latency
+        return Expectation(seconds * 0.95, seconds, seconds * 1.1)
+
+    def fetch_command(self, ident: str) -> str:
+        """The command that brings a job home, as it has to be typed to reach this gateway."""
+        words = ["chroma", "fetch", ident]
+        if self.settings.sandbox.source == "--sandbox":
+            words.append("--sandbox")
+        elif self.settings.base_url.source == "--base-url" and not self.settings.sandbox.value:
+            words += ["--base-url", str(self.settings.base_url.value)]
+        return " ".join(words)
+
+    @contextlib.contextmanager
+    def showing_progress(self) -> Iterator[None]:
+        """Jobs that run inside are shown as they go on."""
+        with self.output.progress() as progress:
+            self.watch.progress = progress
+            try:
+                yield
+            finally:
+                self.watch.progress = None

@@ -1,0 +1,56 @@
+"""Handing over what came home: paths or JSON on stdout, the closing note, the viewer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chroma_cli.cli import render
+from chroma_cli.errors import Charged, OutputExists
+
+if TYPE_CHECKING:
+    from chroma_cli.cli.context import Run
+    from chroma_cli.jobs.lifecycle import Done
+
+
+def deliver(run: Run, done: Done) -> None:
+    """Print a finished job; bytes that went to stdout are their own result.
+
+    Raises :class:`OutputExists` (exit 10) at the end for a picture that had to give way to another file: it
+    is saved all the same.
+    """
+    if run.output.json:
+        run.output.result("", render.job_object(done.job))
+    else:
+        for one in done.saved:
+            if one.file.path != "-":
+                run.output.result(one.file.path)
+    if done.saved:
+        run.output.note(render.saved_words(done.job))
+    displaced = [one.file for one in done.saved if one.file.displaced_from]
+    if displaced:
+        words = ", ".join(
+            f"{one.displaced_from} appeared meanwhile, saved as {one.path}" for one in displaced
+        )
+        raise OutputExists(
+            f"Not saved under the name that was asked for: {words}.",
+            hint="The picture is whole; move it if you like.",
+            request_id=done.job.request_id,
+            job=done.job.number or None,
+            charged=Charged.YES,
+        )
+
+
+def open_viewer(run: Run, done: Done) -> None:
+    """Show the pictures in the system's viewer; where there is none, say so."""
+    import typer
+
+    for one in done.saved:
+        if one.file.path == "-":
+            continue
+        try:
+            failed = typer.launch(one.file.path)
+        except OSError:
+            failed = 1
+        if failed:
+            run.output.warning(f"No viewer could be started for {one.file.path}.")
+            return

@@ -1,0 +1,161 @@
+"""The app. ``main(argv)`` is the one place that turns errors into words and exit codes.
+
+Only the command that was named is imported and registered, which keeps the start quick; ``--version`` is
+answered without Typer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, Final
+
+from chroma_cli import __version__, settings
+from chroma_cli.errors import (
+    ChromaError,
+    InternalError,
+    Interrupted,
+    Terminated,
+    TerminationRequest,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    import typer
+
+    from chroma_cli.cli.context import Run
+
+#: Each command's module below ``commands``; the function has the command's name.
+COMMANDS: Final[Mapping[str, str]] = {
+    "generate": "generate",
+    "presets": "presets",
+    "sandbox": "sandbox",
+}
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code; never raises, whatever happens below."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if args in (["--version"], ["-V"]):
+        return _version()
+    from chroma_cli.cli.context import Run
+
+    env = settings.environment()
+    run = Run(env, args)
+    try:
+        with _termination():
+            return _dispatch(args, run)
+    except ChromaError as error:
+        return _end(run, error)
+    except KeyboardInterrupt as stop:
+        if isinstance(stop, TerminationRequest):
+            return _end(run, Terminated("Terminated."))
+        return _end(run, Interrupted("Interrupted."))
+    except RecursionError as bug:
+        return _end(run, _internal(bug))
+    except Exception as bug:  # the last resort: a bug becomes an honest error, not a traceback
+        return _end(run, _internal(bug))
+    finally:
+        run.close()
+
+
+def _version() -> int:
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(f"chroma {__version__}\n")
+        sys.stdout.flush()
+    return 0
+
+
+def _end(run: Run, error: ChromaError) -> int:
+    run.output.error(error)
+    return int(error.exit_code)
+
+
+def _internal(bug: Exception) -> ChromaError:
+    error = InternalError(f"{type(bug).__name__}: {bug}")
+    error.__cause__ = bug
+    return error
+
+
+def _dispatch(args: list[str], run: Run) -> int:
+    import typer
+
+    app = make_app(run, _named(args))
+    try:
+        code = app(args=args, prog_name="chroma", standalone_mode=False)
+    except typer.Abort:
+        raise Interrupted("Interrupted.") from None
+    except typer.TyperException as error:
+        raise UsageError(error.format_message(), hint=_usage_hint(args)) from error
+    return code if isinstance(code, int) else int(run.exit_code)
+
+
+def _usage_hint(args: Sequence[str]) -> str:
+    named = _named(args)
+    return f"Try: chroma {named} --help" if named else "Try: chroma --help"
+
+
+def _named(args: Sequence[str]) -> str | None:
+    """The command that ``args`` name first, if it is one."""
+    first = args[0] if args else None
+    return first if first in COMMANDS else None
+
+
+def make_app(run: Run, only: str | None = None) -> typer.Typer:
+    """The Typer app with all commands, or with the one that is to run."""
+    import typer
+
+    from chroma_cli.cli.options import bind
+
+    app = typer.Typer(
+        name="chroma",
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    def version(value: bool) -> None:
+        if value:
+            _version()
+            raise typer.Exit
+
+    @app.callback()
+    def root(
+        version: bool = typer.Option(False, "-V", "--version", help="Show the version.", callback=version),
+    ) -> None:
+        """Pictures from the Chroma text-to-image model."""
+
+    for name in [only] if only else COMMANDS:
+        module = importlib.import_module(f"chroma_cli.cli.commands.{COMMANDS[name]}")
+        command = getattr(module, name)
+        app.command(name, epilog=getattr(module, "EPILOG", None))(bind(command, run))
+    return app
+
+
+@contextlib.contextmanager
+def _termination() -> Iterator[None]:
+    """SIGTERM becomes an exception, so that it ends as tidily as Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise TerminationRequest
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,316 @@
+"""What a person or a script gets to see: stdout is the result, stderr everything else.
+
+One sink with three manners (human, ``--json``, ``--quiet``), and the only importer of rich, which is loaded
+for colour and for the spinner alone. Everything from outside passes through :mod:`chroma_cli.cli.text`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TextIO
+
+from chroma_cli.cli import text
+from chroma_cli.errors import Charged, ChromaError, OutputError
+from chroma_cli.settings import Terminal
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.status import Status
+
+SCHEMA = 1
+
+
+class Progress(Protocol):
+    """What a long step tells while it goes on; ``update`` is called often, ``line`` once per change."""
+
+    def update(self, words: str) -> None: ...
+
+    def line(self, words: str) -> None: ...
+
+
+class Output:
+    """The sink of one run. ``configure`` is called once the options are known."""
+
+    def __init__(self, terminal: Terminal, *, json: bool, quiet: bool, verbose: bool, debug: bool) -> None:
+        self.terminal = terminal
+        self._stdout: TextIO | None = sys.stdout
+        self._stderr: TextIO | None = sys.stderr
+        self._console: Console | None = None
+        self._status: Status | None = None
+        self.configure(json=json, quiet=quiet, verbose=verbose, debug=debug)
+
+    def configure(self, *, json: bool, quiet: bool, verbose: bool, debug: bool) -> None:
+        self.json, self.quiet, self.verbose, self.debug = json, quiet, verbose, debug
+
+    # --- what the streams are ----------------------------------------------------------------------------
+
+    @property
+    def stdout_is_terminal(self) -> bool:
+        return _is_terminal(self._stdout)
+
+    @property
+    def stderr_is_terminal(self) -> bool:
+        return _is_terminal(self._stderr)
+
+    @property
+    def live(self) -> bool:
+        """Whether a spinner may turn: a real terminal, and nobody asked for silence or for JSON."""
+        return self.stderr_is_terminal and not (
+            self.terminal.dumb or self.terminal.ci or self.quiet or self.json
+        )
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether there is somebody to answer a question."""
+        return _is_terminal(sys.stdin) and self.stderr_is_terminal and not self.json
+
+    @property
+    def colour(self) -> bool:
+        if self.terminal.no_color or self.json:
+            return False
+        return self.terminal.force_color or (self.stderr_is_terminal and not self.terminal.dumb)
+
+    @property
+    def columns(self) -> int:
+        """How wide a table may be on this terminal; it is not cut for anything else."""
+        import shutil
+
+        return max(40, shutil.get_terminal_size((80, 24)).columns) if self.stdout_is_terminal else 1000
+
+    # --- the result --------------------------------------------------------------------------------------
+
+    def result(self, line: str, value: Mapping[str, Any] | None = None) -> None:
+        """One line of the result: ``value`` as JSON with ``--json``, else ``line``."""
+        if self.json:
+            if value is not None:
+                self._put(text.json_line({"schema": SCHEMA, **value}).encode())
+            return
+        self._put(os.fsencode(text.plain(line) if self.stdout_is_terminal else line))
+
+    def result_json(self, value: Mapping[str, Any]) -> None:
+        """A result that is JSON with and without ``--json``; spread out for a person at a terminal."""
+        whole = {"schema": SCHEMA, **value}
+        pretty = self.stdout_is_terminal and not self.json
+        self._put((text.json_text(whole, indent=2) if pretty else text.json_line(whole)).encode())
+
+    def binary_stdout(self) -> BinaryIO:
+        """stdout for a picture's bytes. Raises :class:`OutputError` when it is closed."""
+        if self._stdout is None:
+            raise OutputError("stdout is closed: there is nowhere to write the picture.")
+        self._stdout.flush()
+        return self._stdout.buffer
+
+    def _put(self, line: bytes) -> None:
+        if self._stdout is None:
+            return
+        try:
+            self._stdout.flush()
+            self._stdout.buffer.write(line + b"\n")
+            self._stdout.buffer.flush()
+        except BrokenPipeError:
+            self._stdout = None  # the reader has seen enough (| head)
+            _to_nowhere(sys.stdout)
+        except OSError as error:
+            self._stdout = None
+            _to_nowhere(sys.stdout)
+            said = line.decode("utf-8", "replace")
+            raise OutputError(
+                f"stdout cannot be written: {error.strerror}. It would have said: {said}"
+            ) from error
+
+    # --- everything else ---------------------------------------------------------------------------------
+
+    def note(self, words: str) -> None:
+        """Something good to know; people only."""
+        if not (self.quiet or self.json):
+            self._say(words)
+
+    def warning(self, words: str) -> None:
+        if self.quiet:
+            return
+        if self.json:
+            self._say_json({"warning": words})
+        else:
+            self._say(words, label="warning", style="yellow")
+
+    def http(self, exchange: Mapping[str, Any], words: str) -> None:
+        """One HTTP exchange, with ``-v``."""
+        if not self.verbose:
+            return
+        if self.json:
+            self._say_json({"http": exchange})
+        else:
+            self._say(words, style="dim")
+
+    def error(self, error: ChromaError) -> None:
+        """The last words of a run that did not end well."""
+        if self.debug:
+            self._say_traceback(error)
+        if self.json:
+            self._say_json({"error": error.as_dict()})
+            return
+        self._say(error.message, label="error", style="red")
+        if error.hint:
+            self._say(error.hint, label="hint", style="cyan")
+        about = _about(error)
+        if about:
+            self._say(about)
+
+    def _say_traceback(self, error: BaseException) -> None:
+        words = "".join(traceback.format_exception(error)).rstrip()
+        if self.json:
+            self._say_json({"debug": words})
+        else:
+            self._say(words)
+
+    def _say_json(self, value: Mapping[str, Any]) -> None:
+        self._write_stderr(text.json_line({"schema": SCHEMA, **value}) + "\n")
+
+    def _say(self, words: str, *, label: str = "", style: str = "") -> None:
+        words = text.plain(words)
+        if self.colour:
+            self._say_coloured(words, label, style)
+            return
+        self._write_stderr((f"{label}: " if label else "") + words + "\n")
+
+    def _say_coloured(self, words: str, label: str, style: str) -> None:
+        from rich.text import Text
+
+        line = Text()
+        if label:
+            line.append(f"{label}: ", style=f"bold {style}")
+            line.append(words)
+        else:
+            line.append(words, style=style)
+        with self._guarding_stderr():
+            self.console.print(line, soft_wrap=True)
+
+    def _write_stderr(self, words: str) -> None:
+        with self._guarding_stderr():
+            if self._stderr is None:
+                return
+            encoding = self._stderr.encoding or "utf-8"
+            data = words.encode("utf-8" if self.json else encoding, "backslashreplace")
+            self._stderr.flush()
+            self._stderr.buffer.write(data)
+            self._stderr.buffer.flush()
+
+    @contextlib.contextmanager
+    def _guarding_stderr(self) -> Iterator[None]:
+        """Nobody listening on stderr is no reason to fail."""
+        try:
+            yield
+        except OSError:
+            self._stderr = None
+            _to_nowhere(sys.stderr)
+
+    @property
+    def console(self) -> Console:
+        """rich's console on stderr; made on first use."""
+        if self._console is None:
+            from rich.console import Console
+
+            self._console = Console(
+                file=self._stderr,
+                stderr=True,
+                highlight=False,
+                markup=False,
+                emoji=False,
+                no_color=self.terminal.no_color,
+                force_terminal=True if self.terminal.force_color else None,
+            )
+        return self._console
+
+    # --- progress ----------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """A spinner on a terminal, gone when done; plain lines elsewhere; nothing with -q or --json."""
+        if not self.live:
+            yield _Lines(self)
+            return
+        utf = (self._stderr and self._stderr.encoding or "").lower().replace("-", "") == "utf8"
+        with self._guarding_stderr():
+            status = self.console.status("", spinner="dots" if utf else "line", refresh_per_second=10)
+            with status:
+                yield _Spinner(status)
+
+    # --- questions ---------------------------------------------------------------------------------------
+
+    def confirm(self, question: str) -> bool:
+        """Ask on the terminal, stderr; anything but yes is no. Only where :attr:`can_ask`."""
+        import typer
+
+        try:
+            return typer.confirm(text.plain(question), default=False, err=True)
+        except typer.Abort:
+            return False
+
+    def table(self, rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
+        """Aligned columns on stdout; the last column takes what is left of the width."""
+        lines = [[text.one_line(cell) for cell in row] for row in [header, *rows]]
+        widths = [max(text.cells(line[at]) for line in lines) for at in range(len(header) - 1)]
+        left = self.columns - sum(widths) - 2 * len(widths)
+        for line in lines:
+            cells = [
+                cell + " " * (width - text.cells(cell)) for cell, width in zip(line, widths, strict=False)
+            ]
+            self.result("  ".join([*cells, text.shortened(line[-1], max(left, 10))]).rstrip())
+
+
+class _Lines:
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def update(self, words: str) -> None:
+        """Nothing: without a terminal only changes are told."""
+
+    def line(self, words: str) -> None:
+        self._output.note(words)
+
+
+class _Spinner:
+    def __init__(self, status: Status) -> None:
+        self._status = status
+
+    def update(self, words: str) -> None:
+        from rich.text import Text
+
+        self._status.update(Text(text.one_line(words)))
+
+    def line(self, words: str) -> None:
+        self.update(words)
+
+
+def _about(error: ChromaError) -> str:
+    """The closing line of an error about a job: which one, and whether money went; "" where there is none."""
+    which = [f"job {error.job}"] if error.job is not None else []
+    which += [f"request id {error.request_id}"] if error.request_id else []
+    if not which and error.charged is Charged.NO:
+        return ""
+    money = {
+        Charged.NO: "Nothing was charged.",
+        Charged.YES: "The picture was charged.",
+        Charged.UNKNOWN: "It may have been charged: a job that completes is.",
+    }[error.charged]
+    return f"{money} ({', '.join(which)})" if which else money
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # closed
+        return False
+
+
+def _to_nowhere(stream: TextIO | None) -> None:
+    """Point a broken stream's descriptor at the null device, so that Python's exit stays quiet."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        if stream is not None:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)

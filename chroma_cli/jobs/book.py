@@ -1,0 +1,214 @@
+"""The ledger as the steps of a job see it: written where it can be, and going on where it cannot.
+
+A ledger that is switched off, or that breaks in the middle of a run, must not stop a picture. Every step is
+therefore worked out here as well, on a row in memory; the first failure is told once, with what is lost.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from chroma_cli.clock import Clock
+from chroma_cli.errors import Charged, LimitError
+from chroma_cli.jobs.records import Intent, JobRow, LedgerUnusable, Limit, Timings
+
+if TYPE_CHECKING:
+    from chroma_cli.jobs.entries import Entries
+
+T = TypeVar("T")
+
+
+class Book:
+    """One run's way to the ledger. ``number`` 0 stands for a job that no ledger knows."""
+
+    def __init__(self, ledger: Entries | None, clock: Clock, warn: Callable[[str], None]) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._warn = warn
+
+    def _kept(self, row: JobRow, write: Callable[[Entries], JobRow]) -> JobRow:
+        """``row`` as the ledger has it after ``write``; as it is where the ledger cannot be written."""
+        if self._ledger is None or row.number == 0:
+            return row
+        try:
+            return write(self._ledger)
+        except LedgerUnusable as trouble:
+            self._broken(trouble)
+            return row
+
+    def _broken(self, trouble: LedgerUnusable) -> None:
+        self._warn(trouble.words)
+        self._ledger = None
+
+    # --- a job's life ------------------------------------------------------------------------------------
+
+    def begin(
+        self,
+        intent: Intent,
+        *,
+        limits: Sequence[Limit] = (),
+        exclusive: bool = True,
+        instead: Callable[[Entries], JobRow] | None = None,
+    ) -> JobRow:
+        """Write the intent down before anything is sent; ``instead`` does it another way (a resubmit).
+
+        Raises :class:`LimitError` when a limit would be passed, or is set and cannot be kept for want of
+        a ledger.
+        """
+        intent = replace(intent, token=intent.token or secrets.token_hex(8))
+        if self._ledger is not None:
+            try:
+                if instead is not None:
+                    return instead(self._ledger)
+                return self._ledger.begin(intent, limits=limits, exclusive=exclusive)
+            except LedgerUnusable as trouble:
+                if limits:
+                    raise LimitError(f"A budget is set and cannot be kept: {trouble.words}") from trouble
+                self._broken(trouble)
+        elif limits:
+            raise LimitError(
+                "A budget is set and cannot be kept without the job ledger.",
+                hint="Leave out --no-ledger, or remove [budget] from the config file.",
+            )
+        return self._unrecorded(intent)
+
+    def _unrecorded(self, intent: Intent) -> JobRow:
+        now = self._clock.wall()
+        return JobRow(
+            number=0,
+            token=intent.token,
+            base_url=intent.base_url,
+            mode=intent.mode,
+            state="submitting",
+            charged=Charged.UNKNOWN,
+            expected_cost=intent.expected_cost,
+            created_at=now,
+            updated_at=now,
+            request=intent.request,
+            destination=intent.destination,
+            promised=intent.promised,
+            seed=intent.seed,
+            samples=intent.samples,
+        )
+
+    def submitted(self, row: JobRow, request_id: str, remaining: float | None) -> JobRow:
+        known = replace(
+            row,
+            request_id=request_id,
+            state="queued",
+            submitted_at=self._clock.wall(),
+            remaining_credits=remaining if remaining is not None else row.remaining_credits,
+        )
+        return self._kept(
+            known, lambda ledger: ledger.submitted(row.number, request_id, remaining_credits=remaining)
+        )
+
+    def progress(self, row: JobRow, state: Literal["queued", "processing"]) -> JobRow:
+        if row.state == state:
+            return row
+        return self._kept(replace(row, state=state), lambda ledger: ledger.progress(row.number, state))
+
+    def completed(
+        self,
+        row: JobRow,
+        *,
+        sources: Sequence[str],
+        seed: int | None,
+        cost: float | None,
+        remaining: float | None,
+        timings: Timings,
+        observed: float | None,
+    ) -> JobRow:
+        known = replace(
+            row,
+            state="completed",
+            charged=Charged.YES,
+            sources=tuple(sources) or row.sources,
+            seed=seed if seed is not None else row.seed,
+            cost=cost if cost is not None else row.cost,
+            remaining_credits=remaining if remaining is not None else row.remaining_credits,
+            timings=timings,
+            completed_at=self._clock.wall(),
+        )
+        return self._kept(
+            known,
+            lambda ledger: ledger.completed(
+                row.number,
+                sources=sources,
+                seed=seed,
+                cost=cost,
+                remaining_credits=remaining,
+                timings=timings,
+                observed=observed,
+            ),
+        )
+
+    def saved_file(self, row: JobRow, index: int, file: Mapping[str, Any]) -> JobRow:
+        known = replace(row, files=dict(sorted({**row.files, index: file}.items())))
+        return self._kept(known, lambda ledger: ledger.saved_file(row.number, index, file))
+
+    def saved(self, row: JobRow) -> JobRow:
+        known = replace(row, state="saved", saved_at=self._clock.wall(), error=None)
+        return self._kept(known, lambda ledger: ledger.saved(row.number))
+
+    def failed(self, row: JobRow, error: Mapping[str, Any]) -> JobRow:
+        known = replace(row, state="failed", charged=Charged.NO, error=error)
+        return self._kept(known, lambda ledger: ledger.failed(row.number, error))
+
+    def expired(self, row: JobRow, error: Mapping[str, Any]) -> JobRow:
+        known = replace(row, state="expired", error=error)
+        return self._kept(known, lambda ledger: ledger.expired(row.number, error))
+
+    def unknown(self, row: JobRow, error: Mapping[str, Any]) -> JobRow:
+        known = replace(row, state="unknown", charged=Charged.UNKNOWN, error=error)
+        return self._kept(known, lambda ledger: ledger.unknown(row.number, error))
+
+    def unsent(self, row: JobRow, error: Mapping[str, Any]) -> JobRow:
+        known = replace(row, state="failed", charged=Charged.NO, error=error)
+        return self._kept(known, lambda ledger: ledger.unsent(row.number, error))
+
+    def note_error(self, row: JobRow, error: Mapping[str, Any]) -> JobRow:
+        return self._kept(replace(row, error=error), lambda ledger: ledger.note_error(row.number, error))
+
+    def release(self, row: JobRow) -> None:
+        """Let go of the job, so that another command may take it up."""
+
+        def write(ledger: Entries) -> JobRow:
+            ledger.release(row.number)
+            return row
+
+        self._kept(row, write)
+
+    def heartbeat(self, row: JobRow) -> None:
+        def write(ledger: Entries) -> JobRow:
+            ledger.heartbeat(row.number)
+            return row
+
+        self._kept(row, write)
+
+    # --- what it knows -----------------------------------------------------------------------------------
+
+    def _known(self, ask: Callable[[Entries], T], otherwise: T) -> T:
+        if self._ledger is None:
+            return otherwise
+        try:
+            return ask(self._ledger)
+        except LedgerUnusable as trouble:
+            self._broken(trouble)
+            return otherwise
+
+    def learnt(self, base_url: str, steps: int, pixels: int, samples: int) -> list[float]:
+        """How long earlier jobs of such work took, in seconds; empty where nothing is known."""
+        return self._known(lambda ledger: ledger.learnt(base_url, steps, pixels, samples), [])
+
+    def promised(self, job: JobRow | None = None) -> frozenset[str]:
+        """The places that unsettled jobs, except this one, will write to."""
+        besides = job.number if job is not None else None
+        return self._known(lambda ledger: ledger.promised(besides=besides), frozenset())
+
+    def note_credits(self, value: float, base_url: str) -> None:
+        """Remember the balance seen last."""
+        self._known(lambda ledger: ledger.note_credits(value, base_url), None)

@@ -1,0 +1,581 @@
+"""A job from the wish to the file, as steps: intend, submit, wait, locate, save.
+
+Each step takes the job's row and returns it as it is afterwards, recorded in the ledger *before* the next
+step begins; ``generate`` is nothing but these steps in a row, and the other commands join in where they need.
+Whatever ends a step early leaves as a :class:`ChromaError` that names the job, says whether money went, and
+how to go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from chroma_cli.clock import Clock, Deadline
+from chroma_cli.errors import (
+    BadReply,
+    Charged,
+    ChromaError,
+    Expired,
+    GenerationFailed,
+    Interrupted,
+    NetworkError,
+    NotFinished,
+    NotFound,
+    OutcomeUnknown,
+    RateLimited,
+    Terminated,
+    TerminationRequest,
+    Unavailable,
+)
+from chroma_cli.jobs import polling
+from chroma_cli.jobs.book import Book
+from chroma_cli.jobs.pictures import Pictures, Saved
+from chroma_cli.jobs.records import RESULT_SECONDS, Intent, JobRow, Limit, Timings
+from chroma_cli.request.builder import ImageRequest
+
+if TYPE_CHECKING:
+    from chroma_cli.gateway.client import Client
+    from chroma_cli.gateway.pending import Pending
+    from chroma_cli.gateway.replies import Metrics, Result, Submitted
+    from chroma_cli.images.destination import Destination
+
+#: The first Ctrl-C while a submit is out waits this long for its id (seconds).
+GRACE: Final = 10.0
+#: A poll answered within this many seconds counts as contact when the deadline passes.
+CONTACT: Final = 60.0
+#: A 404 this soon after the submit is a gateway that has not caught up with itself (seconds).
+SETTLING: Final = 5.0
+_TICK: Final = 0.25
+_HEARTBEAT: Final = 60.0
+
+
+@dataclass(frozen=True)
+class StateChanged:
+    """The job is in another state; the row tells which."""
+
+    job: JobRow
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Still the same state after ``elapsed`` seconds of about ``typical``."""
+
+    job: JobRow
+    elapsed: float
+    typical: float
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something that the person should know, and that stops nothing."""
+
+    words: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """A job that came home: its row, and the files of this run."""
+
+    job: JobRow
+    saved: tuple[Saved, ...] = ()
+
+
+@dataclass
+class Lifecycle:
+    """The steps, on one gateway and one ledger.
+
+    ``gateway_name`` is what the ledger calls this gateway: its base URL, or "sandbox", whose address changes.
+    ``fetch_command`` turns an id or number into the command that brings the job home.
+    """
+
+    client: Client
+    book: Book
+    pictures: Pictures
+    clock: Clock
+    observe: Callable[[object], None]
+    gateway_name: str
+    fetch_command: Callable[[str], str]
+    expectation: polling.Expectation | None = None
+    _answered: float | None = field(default=None, init=False)
+
+    # --- the money rule ----------------------------------------------------------------------------------
+
+    def generate(
+        self,
+        request: ImageRequest,
+        destination: Destination,
+        deadline: Deadline,
+        *,
+        limits: tuple[Limit, ...] = (),
+        resubmit_unknown: bool = False,
+    ) -> Done:
+        """Submit, wait, save. The ledger knows each step before the next one is taken."""
+        job = self.intend(request, destination, limits=limits)
+        job = self.submit(job, deadline, resubmit_unknown=resubmit_unknown)
+        return self.bring_home(job, destination, deadline)
+
+    def bring_home(self, job: JobRow, destination: Destination, deadline: Deadline) -> Done:
+        """From an accepted job to its files."""
+        job = self.wait(job, deadline)
+        job = self.locate(job, destination, deadline)
+        return self.save(job, destination, deadline)
+
+    def collect(self, job: JobRow, destination: Destination, deadline: Deadline) -> Done:
+        """From a finished job to its files, by the recorded addresses if there are any.
+
+        They may be good for longer than the result itself (7 days against 1 hour), and the other way round.
+        """
+        if not job.sources:
+            job = self.locate(job, destination, deadline)
+            return self.save(job, destination, deadline)
+        try:
+            return self.save(job, destination, deadline)
+        except NotFound as error:
+            job = error.record
+            job = self.locate(replace(job, error=None), destination, deadline)
+            return self.save(job, destination, deadline)
+
+    # --- intend ------------------------------------------------------------------------------------------
+
+    def intend(
+        self,
+        request: ImageRequest,
+        destination: Destination | None,
+        *,
+        mode: str = "async",
+        limits: tuple[Limit, ...] = (),
+        instead: Callable[[Any, Intent], JobRow] | None = None,
+    ) -> JobRow:
+        """Write down what is about to be sent, and where its picture is to go."""
+        width, height = request.size
+        intent = Intent(
+            base_url=self.gateway_name,
+            request=request.payload(),
+            expected_cost=request.expected_cost,
+            mode="sync" if mode == "sync" else "async",
+            destination=destination.as_dict() if destination is not None else None,
+            promised=destination.promises() if destination is not None else (),
+            seed=request.seed if request.seed >= 0 else None,
+            steps=request.steps,
+            pixels=width * height,
+            samples=request.samples,
+        )
+        job = self.book.begin(
+            intent,
+            limits=limits,
+            # a name from a template gives way when it is taken; one named outright cannot
+            exclusive=destination is not None and destination.kind == "file",
+            instead=(lambda ledger: instead(ledger, intent)) if instead is not None else None,
+        )
+        self.observe(StateChanged(job))
+        return job
+
+    # --- submit ------------------------------------------------------------------------------------------
+
+    def submit(self, job: JobRow, deadline: Deadline, *, resubmit_unknown: bool = False) -> JobRow:
+        """The one billable call. Its id is written down the moment it is known."""
+        with self._ending_early(job, Charged.NO) as now:
+            pending = self.client.begin_submit(
+                dict(job.request or {}), deadline, resubmit_unknown=resubmit_unknown
+            )
+            stopped: KeyboardInterrupt | None = None
+            try:
+                answer = pending.wait()
+            except KeyboardInterrupt as stop:
+                stopped = stop
+                answer = self._last_words(pending, now)
+            except ChromaError as error:
+                self._not_accepted(now, error)
+                raise
+            if answer is not None:
+                now.job = job = self.book.submitted(job, answer.request_id, answer.remaining_credits)
+                now.charged = Charged.UNKNOWN
+                self._answered = self.clock.monotonic()
+            if stopped is not None:
+                raise stopped
+        self.observe(StateChanged(job))
+        return job
+
+    def _last_words(self, pending: Pending[Submitted], now: _Now) -> Submitted | None:
+        """Stopped while the submit is out: its id decides between a job and a mystery, so wait for it."""
+        if pending.in_flight:
+            self.observe(
+                Warned(f"Stopping when the job's id is known, {GRACE:.0f} s at most. Again: at once.")
+            )
+        try:
+            answer = pending.settle(GRACE)
+        except KeyboardInterrupt:
+            pending.abandon()
+            answer = None
+        except ChromaError as error:
+            self._not_accepted(now, error)
+            return None
+        if answer is None:
+            self._give_up(pending, now)
+        return answer
+
+    def _give_up(self, pending: Pending[Any], now: _Now) -> None:
+        """Nobody waits for the answer any more; whether the call went out decides what that means."""
+        if pending.abandon() is Charged.NO:
+            self._not_accepted(now, NetworkError("Stopped before anything was sent."))
+        else:
+            self._not_accepted(
+                now, OutcomeUnknown("Stopped before the gateway said whether it took the job.")
+            )
+
+    def _not_accepted(self, now: _Now, error: ChromaError) -> None:
+        """Record a submit without a job, or one that may have made a job unheard."""
+        now.charged = error.charged
+        if error.charged is Charged.NO:
+            now.job = self.book.unsent(now.job, error.as_dict())
+        else:
+            now.job = self.book.unknown(now.job, error.as_dict())
+
+    # --- wait --------------------------------------------------------------------------------------------
+
+    def wait(self, job: JobRow, deadline: Deadline) -> JobRow:
+        """Poll until it is done. Raises GenerationFailed, NotFinished, Expired and what the client does."""
+        if job.state == "completed":
+            return job
+        with self._ending_early(job, Charged.UNKNOWN) as now:
+            pace = _Pace(self.clock, job, self._expected(job))
+            while True:
+                self._pause(pace, job, deadline)
+                now.job = job = self.poll(job, deadline, pace)
+                if job.state == "completed":
+                    return job
+
+    def poll(self, job: JobRow, deadline: Deadline, pace: _Pace | None = None) -> JobRow:
+        """Ask once (with the client's retries) and record the answer; the state is "completed" at the end."""
+        assert job.request_id is not None
+        try:
+            status = self.client.status(job.request_id, deadline)
+        except NotFound as error:
+            if pace is not None and pace.since_submit < SETTLING:
+                return job
+            raise self._not_found(job, error) from error
+        except RateLimited:
+            raise
+        except Unavailable as error:
+            raise self._out_of_time(job, deadline, error) if deadline.passed else error from error
+        self._answered = self.clock.monotonic()
+        if status.state == "FAILED":
+            raise self._failed(job, status.error)
+        if status.state == "COMPLETED":
+            # not recorded yet: the result's addresses come first, in one step with it
+            job = replace(job, state="completed", charged=Charged.YES)
+            self.observe(StateChanged(job))
+            return job
+        before = job.state
+        job = self.book.progress(job, "queued" if status.state == "QUEUED" else "processing")
+        if pace is not None:
+            pace.saw(job.state)
+        if job.state != before:
+            self.observe(StateChanged(job))
+        return job
+
+    def _expected(self, job: JobRow) -> polling.Expectation:
+        request = ImageRequest.from_payload(job.request) if job.request else None
+        if request is not None and request.steps:
+            width, height = request.size
+            seen = self.book.learnt(self.gateway_name, request.steps, width * height, request.samples)
+            learnt = polling.Expectation.learnt(seen)
+            if learnt is not None:
+                return learnt
+        if self.expectation is not None:
+            return self.expectation
+        return polling.Expectation.documented(request.workload if request is not None else 1.0)
+
+    def _pause(self, pace: _Pace, job: JobRow, deadline: Deadline) -> None:
+        """Sleep until the next poll, telling the observer now and then; raises when the deadline passes."""
+        wait = pace.next_wait()
+        end = self.clock.monotonic() + wait
+        while (left := min(end - self.clock.monotonic(), deadline.remaining)) > 0:
+            self.observe(Waiting(job, pace.since_submit, pace.expected.typical))
+            self.clock.sleep(min(left, _TICK))
+        if deadline.passed:
+            raise self._out_of_time(job, deadline, None)
+        if pace.heartbeat_due():
+            self.book.heartbeat(job)
+
+    def _out_of_time(self, job: JobRow, deadline: Deadline, error: Unavailable | None) -> ChromaError:
+        """7 when the gateway was heard of lately, else 9: then it is the gateway that is in trouble."""
+        contact = self._answered is not None and self.clock.monotonic() - self._answered <= CONTACT
+        if contact or error is None:
+            return NotFinished(
+                f"Not finished within {deadline.seconds:.0f} s; the job goes on.", hint=self._pick_up(job)
+            )
+        return type(error)(
+            f"No usable answer until the deadline of {deadline.seconds:.0f} s: {error.message}",
+            hint=self._pick_up(job),
+        )
+
+    def _failed(self, job: JobRow, words: str | None) -> GenerationFailed:
+        error = GenerationFailed(
+            f"The generation failed: {words}" if words else "The generation failed without a reason given.",
+            hint="A content block or a parameter may be the cause. Change the prompt or the parameter.",
+            request_id=job.request_id,
+            job=job.number or None,
+        )
+        return error
+
+    def _not_found(self, job: JobRow, error: NotFound) -> NotFound:
+        """A 404 is final only from the same gateway, more than an hour after the submit."""
+        age = self.clock.wall() - job.submitted_at if job.submitted_at is not None else None
+        if age is None or age <= RESULT_SECONDS:
+            return NotFound(
+                f"Not found or expired (another key, or another gateway?): {error.message}",
+                hint="Results are kept for one hour, and only the key that submitted a job can see it.",
+                charged=job.charged,
+            )
+        paid = {
+            Charged.YES: f"It was paid for ({_amount(job)}).",
+            Charged.NO: "Nothing was charged.",
+            Charged.UNKNOWN: f"If it completed, it was charged ({_amount(job)}).",
+        }[job.charged]
+        return Expired(
+            f"The result has expired: the gateway keeps it for one hour. {paid} It cannot be had any more.",
+            charged=job.charged,
+        )
+
+    # --- locate ------------------------------------------------------------------------------------------
+
+    def locate(self, job: JobRow, destination: Destination, deadline: Deadline) -> JobRow:
+        """Get the result and write its addresses down, before anything is downloaded.
+
+        Pictures that came inside the answer are kept in temp files for :meth:`save`.
+        """
+        with self._ending_early(job, job.charged) as now:
+            result = self._result(job, destination, deadline)
+            now.charged = Charged.YES
+            now.job = job = self._record(job, result)
+            self.pictures.keep(job, destination, result.sources)
+        return job
+
+    def _result(self, job: JobRow, destination: Destination, deadline: Deadline) -> Result:
+        assert job.request_id is not None
+        tries = 0
+        while True:
+            try:
+                result = self.client.result(
+                    job.request_id,
+                    deadline,
+                    sink_factory=self.pictures.sinks(job, destination),
+                    samples=job.samples,
+                )
+            except NotFound as error:
+                raise self._not_found(job, error) from error
+            except Unavailable as error:
+                if deadline.passed and not isinstance(error, RateLimited | BadReply):
+                    raise self._out_of_time(job, deadline, error) from error
+                raise
+            self._answered = self.clock.monotonic()
+            if result.state == "FAILED":
+                raise self._failed(job, result.error)
+            if result.state == "COMPLETED":
+                return result
+            # the status route was ahead of the result route
+            tries += 1
+            self.clock.sleep(min(0.25 * 2**tries, 5.0, deadline.remaining))
+            if deadline.passed:
+                raise self._out_of_time(job, deadline, None)
+
+    def _record(self, job: JobRow, result: Result) -> JobRow:
+        metrics: Metrics = result.metrics
+        observed = self.clock.wall() - job.submitted_at if job.submitted_at is not None else None
+        return self.book.completed(
+            job,
+            sources=self.pictures.addresses(result.sources),
+            seed=result.seed,
+            cost=metrics.cost,
+            remaining=metrics.remaining_credits,
+            timings=Timings(metrics.queue_time, metrics.inference_time, metrics.total_time),
+            observed=observed,
+        )
+
+    # --- save --------------------------------------------------------------------------------------------
+
+    def save(self, job: JobRow, destination: Destination, deadline: Deadline) -> Done:
+        """Download what is missing, check it, put it in place; each file is recorded once it is there."""
+        with self._ending_early(job, Charged.YES) as now:
+            saved = []
+            for one in self.pictures.save_all(job, destination, deadline):
+                now.job = job = self.book.saved_file(job, one.index, one.record)
+                saved.append(one)
+                for words in one.file.warnings:
+                    self.observe(Warned(words))
+            now.job = job = self.book.saved(job)
+        self.observe(StateChanged(job))
+        return Done(job, tuple(saved))
+
+    # --- v1: one blocking call ---------------------------------------------------------------------------
+
+    def generate_sync(
+        self,
+        request: ImageRequest,
+        destination: Destination,
+        deadline: Deadline,
+        *,
+        limits: tuple[Limit, ...] = (),
+    ) -> Done:
+        """One v1 call that answers with the picture. There is nothing to fetch again when it goes wrong."""
+        job = self.intend(request, destination, mode="sync", limits=limits)
+        job = self.call(job, destination, deadline)
+        return self.save(job, destination, deadline)
+
+    def call(self, job: JobRow, destination: Destination, deadline: Deadline) -> JobRow:
+        with self._ending_early(job, Charged.NO) as now:
+            started = self.clock.monotonic()
+            pending = self.client.begin_generate_sync(
+                dict(job.request or {}), deadline, self.pictures.sinks(job, destination)
+            )
+            try:
+                answer = pending.wait()
+            except KeyboardInterrupt:
+                self._give_up(pending, now)
+                raise
+            except ChromaError as error:
+                self._not_accepted(now, error)
+                raise
+            assert answer is not None
+            if answer.state == "FAILED":
+                raise self._failed(job, answer.error)
+            now.charged = Charged.YES
+            if answer.request_id is not None:
+                job = self.book.submitted(job, answer.request_id, answer.metrics.remaining_credits)
+            now.job = job = self.book.completed(
+                job,
+                sources=self.pictures.addresses(answer.sources),
+                seed=answer.seed,
+                cost=answer.metrics.cost,
+                remaining=answer.metrics.remaining_credits,
+                timings=Timings(None, answer.metrics.inference_time, answer.metrics.total_time),
+                observed=self.clock.monotonic() - started,
+            )
+            self.pictures.keep(job, destination, answer.sources)
+        self.observe(StateChanged(job))
+        return job
+
+    # --- ending early ------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _ending_early(self, job: JobRow, charged: Charged) -> Iterator[_Now]:
+        """Whatever leaves this block names the job, tells the money, and is recorded."""
+        now = _Now(job, charged)
+        try:
+            yield now
+        except KeyboardInterrupt as stop:
+            error = self._stopped(now, stop)
+            self._conclude(now, error)
+            raise error from None
+        except ChromaError as error:
+            self._conclude(now, error)
+            raise
+
+    def _stopped(self, now: _Now, stop: KeyboardInterrupt) -> ChromaError:
+        kind: type[ChromaError] = Terminated if isinstance(stop, TerminationRequest) else Interrupted
+        word = "Terminated" if kind is Terminated else "Interrupted"
+        where = {
+            "submitting": "before anything was sent; no job was made.",
+            "failed": "; no job was made.",
+            "unknown": "before the gateway said whether it took the job.",
+            "completed": "while saving; the picture is ready.",
+        }.get(now.job.state, "while waiting; the job goes on and is charged when it completes.")
+        return kind(f"{word} {where}".replace(" ;", ";"), charged=now.charged)
+
+    def _conclude(self, now: _Now, error: ChromaError) -> None:
+        """Record how it ended, let go of the job, and complete what the error says."""
+        job = now.job
+        if isinstance(error, GenerationFailed):
+            error.charged = Charged.NO
+        elif error.charged is Charged.NO or now.charged is Charged.YES:
+            error.charged = now.charged
+        error.about(request_id=job.request_id, job=job.number or None)
+        error.hint = self._advice(job, error)
+        if isinstance(error, GenerationFailed):
+            job = self.book.failed(job, error.as_dict())
+        elif isinstance(error, Expired):
+            job = self.book.expired(job, error.as_dict())
+        elif not job.settled:
+            if job.state != "unknown":
+                job = self.book.note_error(job, error.as_dict())
+            self.book.release(job)
+        error.record = replace(job, error=error.as_dict(), charged=error.charged)
+        self.pictures.drop()
+
+    def _advice(self, job: JobRow, error: ChromaError) -> str | None:
+        """The error's own hint, and the one command that brings the picture home where there is one."""
+        if job.state == "unknown":
+            further = (
+                "It is not sent again by itself, because that could pay twice. See: chroma jobs --pending"
+                if job.number
+                else "It is not sent again by itself, because that could pay twice."
+            )
+            return f"{error.hint} {further}" if error.hint else further
+        if isinstance(error, GenerationFailed | Expired) or job.settled or job.request_id is None:
+            return error.hint
+        command = self._pick_up(job)
+        if error.hint and command in error.hint:
+            return error.hint
+        return f"{error.hint} {command}" if error.hint else command
+
+    def _pick_up(self, job: JobRow) -> str:
+        return f"Bring it home with: {self.fetch_command(job.request_id or str(job.number))}"
+
+
+@dataclass
+class _Now:
+    """Where a step stands: the job as it is by now, and whether money went."""
+
+    job: JobRow
+    charged: Charged
+
+
+class _Pace:
+    """How long to wait before the next poll of one job, by its age and what was seen of it."""
+
+    def __init__(self, clock: Clock, job: JobRow, expected: polling.Expectation) -> None:
+        self.expected = expected
+        self._clock = clock
+        self._start = clock.monotonic()
+        age = clock.wall() - job.submitted_at if job.submitted_at is not None else RESULT_SECONDS
+        # the wall clock may have jumped; a job older than its record is as good as one hour old
+        self._before = min(max(age, 0.0), RESULT_SECONDS)
+        self._begun = polling.NOT_SEEN
+        self._queued_at = 0.0
+        self._running = job.state == "processing"
+        self._asked = self._before < 1.0
+        self._beat = self._start
+
+    @property
+    def since_submit(self) -> float:
+        return self._before + self._clock.monotonic() - self._start
+
+    def next_wait(self) -> float:
+        if not self._asked:  # taken up later: the first question comes at once
+            self._asked = True
+            return 0.0
+        return polling.next_poll(self.expected, self.since_submit, self._begun)
+
+    def saw(self, state: str) -> None:
+        if state == "queued":
+            self._queued_at = self.since_submit
+        elif not self._running:
+            self._running = True
+            if self._queued_at:
+                self._begun = polling.Begun(self._queued_at, self.since_submit)
+
+    def heartbeat_due(self) -> bool:
+        if self._clock.monotonic() - self._beat < _HEARTBEAT:
+            return False
+        self._beat = self._clock.monotonic()
+        return True
+
+
+def _amount(job: JobRow) -> str:
+    if job.cost is not None:
+        return f"${job.cost:.3f}"
+    return f"about ${job.expected_cost:.3f}"

@@ -1,0 +1,185 @@
+"""The pictures of a job on their way to the disk: from an address or out of an answer, checked, put in place.
+
+Between ``gateway``, which brings bytes, and ``images``, which saves them: neither knows the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+from chroma_cli.clock import Deadline
+from chroma_cli.errors import BrokenImage, ChromaError, NotFound, Unavailable
+from chroma_cli.images import decode, spool, writer
+from chroma_cli.images.destination import Destination
+from chroma_cli.images.spool import Spool
+from chroma_cli.images.writer import SavedFile
+from chroma_cli.jobs.records import JobRow
+
+if TYPE_CHECKING:
+    from chroma_cli.gateway.client import Client
+    from chroma_cli.gateway.pictures import Source
+
+#: A picture that does not decode is downloaded this often before it is reported.
+_DOWNLOADS: Final = 3
+
+
+@dataclass(frozen=True)
+class Saved:
+    """One picture that is in place; ``index`` counts the samples from 0."""
+
+    index: int
+    file: SavedFile
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """As the ledger and the JSON contract have it."""
+        return self.file.as_dict()
+
+
+@dataclass
+class Pictures:
+    """Brings the pictures of jobs home. ``stdout`` gives the stream for ``-o -``.
+
+    ``promised(job)`` gives the places that other jobs hold. ``resumed``: another process began the job, so
+    that what lies at its place with the same bytes is its own work.
+    """
+
+    client: Client
+    rescue_dir: str
+    stdout: Callable[[], BinaryIO]
+    promised: Callable[[JobRow], Container[str]]
+    resumed: bool = False
+    _held: dict[int, Spool] = field(default_factory=dict, init=False)
+    _sink: Spool | None = field(default=None, init=False)
+
+    def sinks(self, job: JobRow, destination: Destination) -> Callable[[], Spool]:
+        """A factory for the file that raw picture bytes in an answer stream into; emptied if asked again."""
+
+        def make() -> Spool:
+            if self._sink is None:
+                self._sink = self._spool(job, destination, 0)
+            else:
+                self._sink.reset()
+            return self._sink
+
+        return make
+
+    def addresses(self, sources: Sequence[Source]) -> tuple[str, ...]:
+        """The addresses worth writing down: those of a result that is made of nothing else.
+
+        On the gateway's own host only the path is kept, because a sandbox or a tunnel changes its port.
+        """
+        from chroma_cli.gateway.pictures import Address
+
+        found = [source.url for source in sources if isinstance(source, Address)]
+        if len(found) != len(sources):
+            return ()
+        home = self.client.base_url + "/"
+        return tuple(url[len(home) - 1 :] if url.startswith(home) else url for url in found)
+
+    def keep(self, job: JobRow, destination: Destination, sources: Sequence[Source]) -> None:
+        """Take over the pictures that came inside the answer, each into its own file."""
+        from chroma_cli.gateway.pictures import Inline, Spooled
+
+        for index, source in enumerate(sources):
+            if isinstance(source, Spooled) and self._sink is not None:
+                self._held[index], self._sink = self._sink, None
+            elif isinstance(source, Inline) and index not in job.files:
+                held = self._held[index] = self._spool(job, destination, index)
+                source.decode_into(held)
+
+    def save_all(self, job: JobRow, destination: Destination, deadline: Deadline) -> Iterator[Saved]:
+        """Save what is not saved yet, one by one; what goes wrong with one does not keep the others away.
+
+        Raises at the end what went wrong first: BrokenImage, NotFound or Unavailable for a picture that did
+        not come, OutputError at once for one that could not be put in its place.
+        """
+        first: ChromaError | None = None
+        for index in range(max(len(job.sources), max(self._held, default=-1) + 1)):
+            if index in job.files:
+                continue
+            try:
+                yield Saved(index, self._save(job, destination, index, deadline))
+            except (BrokenImage, NotFound, Unavailable) as error:
+                first = first or error
+        if first is not None:
+            raise first
+
+    def drop(self) -> None:
+        """Remove the temp files of this run that did not become pictures."""
+        for one in [*self._held.values(), *([self._sink] if self._sink is not None else [])]:
+            one.discard()
+        self._held.clear()
+        self._sink = None
+
+    def sweep(self, job: JobRow, destination: Destination) -> None:
+        """Remove what an earlier owner of the job left in its folders."""
+        spool.sweep_all(destination, job.token, rescue_dir=self.rescue_dir, late=_late(job))
+
+    # --- one picture -------------------------------------------------------------------------------------
+
+    def _spool(self, job: JobRow, destination: Destination, index: int) -> Spool:
+        return Spool(destination, token=job.token, ordinal=index, rescue_dir=self.rescue_dir, late=_late(job))
+
+    def _save(self, job: JobRow, destination: Destination, index: int, deadline: Deadline) -> SavedFile:
+        held = self._held.pop(index, None)
+        if held is not None:
+            with held:
+                return self._settle(held, job, destination, self._checked(held, job, destination), None)
+        url = self._address(job.sources[index])
+        with self._spool(job, destination, index) as fresh:
+            info = self._downloaded(fresh, url, deadline)
+            return self._settle(fresh, job, destination, info, url)
+
+    def _address(self, recorded: str) -> str:
+        return self.client.base_url + recorded if recorded.startswith("/") else recorded
+
+    def _downloaded(self, sink: Spool, url: str, deadline: Deadline) -> decode.ImageInfo:
+        for left in reversed(range(_DOWNLOADS)):
+            self.client.download(url, sink, deadline=deadline)
+            try:
+                return _verified(sink)
+            except BrokenImage:
+                if not left or deadline.passed:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _checked(self, held: Spool, job: JobRow, destination: Destination) -> decode.ImageInfo:
+        """A picture out of an answer; the bytes of a v1 call cannot be had again, so they are kept."""
+        try:
+            return _verified(held)
+        except BrokenImage as error:
+            if job.mode == "sync":
+                kept = writer.keep_broken(held, destination, late=_late(job))
+                if kept is not None:
+                    error.message = f"{error.message} What came is kept as {kept}."
+                    error.args = (error.message,)
+            raise
+
+    def _settle(
+        self, ready: Spool, job: JobRow, destination: Destination, info: decode.ImageInfo, url: str | None
+    ) -> SavedFile:
+        if destination.kind == "stdout":
+            return writer.to_stdout(ready, destination, info, self.stdout())
+        return writer.place(
+            ready,
+            destination,
+            info,
+            late=_late(job),
+            promised=self.promised(job),
+            resumed=self.resumed,
+            url=url,
+        )
+
+
+def _verified(ready: Spool) -> decode.ImageInfo:
+    with ready.reader() as source:
+        return decode.verify(source)
+
+
+def _late(job: JobRow) -> Mapping[str, object]:
+    """Values for names that only the answer brings."""
+    known = {"id": job.request_id, "seed": job.seed}
+    return {name: value for name, value in known.items() if value is not None}
