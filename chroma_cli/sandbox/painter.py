@@ -37,7 +37,8 @@ def size_of(request: Mapping[str, Any]) -> tuple[int, int]:
 def paint(request: Mapping[str, Any], *, seed: int, index: int) -> bytes:
     """Sample ``index`` (from 0) of an effective request as a PNG, JPEG or WebP file."""
     prompt = str(request["prompt"])
-    dice = Random(f"{prompt}\n{request['negative_prompt']}\n{seed}\n{index}")  # noqa: S311 - a picture
+    source = f"{prompt}\n{request['negative_prompt']}\n{seed}\n{index}"
+    dice = Random(source.encode("utf-8", "backslashreplace"))
     words = re.findall(r"\w+", prompt.lower())
     motif = scenery.motif_of(words, dice)
     palette = scenery.PALETTES[dice.randrange(len(scenery.PALETTES))]

@@ -208,8 +208,6 @@ class _Http(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server_version = "chroma-sandbox"
-    sys_version = ""
     timeout = _IDLE_SECONDS
     disable_nagle_algorithm = True
     server: HTTPServer
@@ -218,6 +216,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._handle()
 
     do_POST = do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_GET
+
+    def version_string(self) -> str:
+        return "chroma-sandbox"
 
     def log_message(self, format: str, *args: Any) -> None:
         """Quiet: the caller's ``log`` is told instead."""

@@ -9,6 +9,9 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
+from chroma_cli.request import schema
+from chroma_cli.sandbox import intake
+
 VERSION: Final = 1
 #: No time and no amount comes near; also keeps infinities and integers too long for a float out.
 _LARGEST: Final = 1e15
@@ -29,11 +32,13 @@ class OpenCharge:
 class Account:
     """Balance in dollars, the rate window, and what a fresh id is made of.
 
+    ``refilled`` is when the balance was last full (seconds since the epoch; 0: before the first call).
     ``salt`` keeps ids and seeds of one world apart from those of any other.
     """
 
     salt: str
     balance: float
+    refilled: float = 0.0
     counter: int = 0
     open: list[OpenCharge] = field(default_factory=list)
     window_start: float = 0.0
@@ -64,6 +69,7 @@ class Account:
         return cls(
             salt=_text(record, "salt"),
             balance=_number(record, "balance"),
+            refilled=_number(record, "refilled"),
             counter=_whole(record, "counter"),
             open=[
                 OpenCharge(_number(charge, "ends"), _text(charge, "job"), _number(charge, "cost"))
@@ -111,10 +117,15 @@ class Job:
         if mode not in ("async", "sync"):
             raise ValueError("mode")
         failure, remaining = record.get("failure"), record.get("remaining")
+        request = _record(record.get("request"), versioned=False)
+        _text(request, "prompt")
+        runnable = schema.BY_NAME.keys() <= request.keys() and not intake.problems_in(request)
+        if failure is None and not runnable:
+            raise ValueError("request")
         return cls(
             id=_text(record, "id"),
             mode="async" if mode == "async" else "sync",
-            request=_record(record.get("request"), versioned=False),
+            request=request,
             submitted=_number(record, "submitted"),
             started=_number(record, "started"),
             ends=_number(record, "ends"),
@@ -128,8 +139,10 @@ class Job:
 
 
 def _record(data: object, *, versioned: bool = True) -> dict[str, Any]:
-    if not isinstance(data, dict) or (versioned and data.get("version") != VERSION):
-        raise ValueError("not a record of this version")
+    if not isinstance(data, dict):
+        raise ValueError("not a record")
+    if versioned and _whole(data, "version") != VERSION:
+        raise ValueError("version")
     return data
 
 
@@ -151,7 +164,7 @@ def _number(record: dict[str, Any], key: str) -> float:
 
 def _whole(record: dict[str, Any], key: str) -> int:
     value = record.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST:
         raise ValueError(key)
     return value
 

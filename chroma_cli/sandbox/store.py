@@ -40,6 +40,7 @@ class _Store(Protocol):
 
 
 def fresh_account(options: WorldOptions) -> Account:
+    """A full balance, and a salt of its own."""
     return Account(salt=secrets.token_hex(16), balance=float(options.credits))
 
 
@@ -111,7 +112,7 @@ class FileStore:
     def _locked(self) -> Iterator[None]:
         with self._threads:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle = os.open(self._folder / "world.lock", os.O_RDWR | os.O_CREAT | _CLOEXEC, 0o600)
+            handle = os.open(self._folder / "world.lock", os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 _lock(handle)
                 try:
@@ -234,7 +235,7 @@ def _write(path: Path, record: dict[str, Any]) -> None:
     """Replace ``path`` as a whole; the lock is held, so one name for the unfinished file is enough."""
     unfinished = path.with_name("world.tmp")
     data = json.dumps(record, separators=(",", ":")).encode()
-    handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _CLOEXEC | _BINARY, 0o600)
+    handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o600)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -255,7 +256,6 @@ def _set_aside(path: Path) -> None:
     path.unlink()
 
 
-_CLOEXEC: Final = getattr(os, "O_CLOEXEC", 0)
 _BINARY: Final = getattr(os, "O_BINARY", 0)
 
 if sys.platform == "win32":

@@ -25,6 +25,10 @@ FILE_SECONDS: Final = 7 * 86400.0
 #: A bad body shows up as FAILED this soon; the documentation says "within a second".
 BAD_BODY_SECONDS: Final = 0.3
 
+#: The balance is full again this long after the last time (seconds): one practises with it, one does not live
+#: on it.
+REFILL_SECONDS: Final = 86400.0
+
 _RATE_WINDOW: Final = 60.0
 _JITTER: Final = 0.05
 _FLAKY_SHARE: Final = 0.4
@@ -43,7 +47,8 @@ _CREDITS_PATH: Final = "/v1/get-user-credits"
 
 @dataclass(frozen=True)
 class WorldOptions:
-    """How the sandbox behaves: seconds a job takes, API calls a minute (0: no limit), dollars to start with.
+    """How the sandbox behaves: seconds a job takes, API calls a minute (0: no limit), dollars to start with
+    and to have again a day later.
 
     Raises ValueError for values that make no sense.
     """
@@ -146,6 +151,7 @@ class World:
 
     def answer(self, call: Call, now: float) -> Reply:
         """The reply to ``call`` at ``now`` (seconds since the epoch)."""
+        self._refill(now)
         self._settle(now)
         if found := _FILE_PATH.fullmatch(call.path):
             if call.method not in ("GET", "HEAD"):
@@ -235,6 +241,13 @@ class World:
         return replace(reply, headers={**balance, **reply.headers})
 
     # --- money ------------------------------------------------------------------------------------------
+
+    def _refill(self, now: float) -> None:
+        account = self.account
+        if account.refilled == 0.0:
+            account.refilled = now
+        elif now - account.refilled >= REFILL_SECONDS:
+            account.refilled, account.balance = now, max(account.balance, self.options.credits)
 
     def _settle(self, now: float) -> None:
         """Charge what has completed by ``now``, in the order in which it completed."""
