@@ -171,6 +171,8 @@ def plan(
             f"--output: the ending of {name!r} contradicts --format {image_format}.",
             hint=f"Use the ending .{naming.ENDING_OF[image_format]}, or leave one of the two out.",
         )
+    if samples > naming.NUMBER_MAX:
+        raise UsageError(f"--samples: no folder has names for {samples} pictures.")
     known = _field_values(template, values, size, now)
     first = naming.first_number(template, samples)
     settled = Destination(

@@ -39,7 +39,8 @@ _VALUE_MAX: Final = 80
 _VALUE_MAX_BYTES: Final = 120
 #: Enough text for any slug; a prompt may be a whole book.
 _SLUG_LOOKS_AT: Final = 4096
-_NUMBER_MAX: Final = 1_000_000
+#: Where the search for a free name ends.
+NUMBER_MAX: Final = 1_000_000
 #: Letters without a decomposition into an ASCII letter and a mark.
 _LETTERS: Final = str.maketrans(
     {"æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ł": "l", "þ": "th", "ð": "d", "ı": "i"}
@@ -225,7 +226,7 @@ def free_numbers(count: int, first: int, taken: Callable[[int], bool]) -> tuple[
     found: list[int] = []
     number = first
     while len(found) < count:
-        if number > _NUMBER_MAX:
+        if number > NUMBER_MAX:
             raise UsageError("--output: a million pictures of this name are there already.")
         if not taken(number):
             found.append(number)

@@ -19,6 +19,7 @@ from chroma_cli.images.spool import havens, temp_name
 
 #: The longest text a late field can become: a request id as the gateway makes them, and a 64-bit seed.
 _LONGEST: Final[Mapping[str, object]] = {"id": "0" * 36, "seed": "0" * 19}
+_SAY_STDOUT: Final = "To have the bytes on stdout, use -o -."
 _NO_TMPFILE: Final = frozenset((errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS, errno.ENOENT))
 _NO_ROOM: Final = frozenset((errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)))
 
@@ -68,8 +69,12 @@ def _check_as_typed(destination: Destination, targets: list[Path]) -> None:
     if typed in targets or not disk.exists(typed):
         return
     _check_replaceable(typed, overwrite=False)
-    if destination.parsed.ending is None and not destination.overwrite:
+    if destination.parsed.ending is not None:
+        return
+    if not destination.overwrite:
         _check_free(typed, ())
+    elif typed.is_symlink():  # /dev/stdout while that is a file
+        raise OutputError(f"{typed} is a link; the picture would not go there.", hint=_SAY_STDOUT)
 
 
 def _check_free(path: Path, promised: Container[str]) -> None:
@@ -103,7 +108,7 @@ def _check_replaceable(path: Path, *, overwrite: bool) -> None:
     if not stat.S_ISREG(mode):
         raise OutputError(
             f"{path} is a device or a pipe, not a file that can be made or replaced.",
-            hint="To have the bytes on stdout, use -o -.",
+            hint=_SAY_STDOUT,
         )
 
 

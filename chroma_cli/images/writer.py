@@ -24,7 +24,6 @@ from chroma_cli.images.destination import Destination, promise
 from chroma_cli.images.spool import Spool
 
 _PIECE: Final = 256 * 1024
-_NUMBER_MAX: Final = 1_000_000
 _STDOUT_PATH: Final = "-"
 
 
@@ -141,7 +140,7 @@ def _settle(
     planned = destination.number(spool.ordinal)
     others = {destination.number(ordinal) for ordinal in range(len(destination.numbers))}
     number = planned
-    while number <= _NUMBER_MAX:
+    while number <= naming.NUMBER_MAX:
         path = destination.target(number, late, info.format)
         is_asked = number == planned and path == destination.target(planned, late)
         # A name held by another job is not free even while nothing is there; the asked one is held by this.
@@ -252,7 +251,7 @@ def _keep_as(spool: Spool, folder: Path, name: str, suffix: str) -> str:
     ending = (f".{ending}" if ending else "") + suffix
     with contextlib.suppress(OSError):
         spool.sync()  # as safe as it can be made; the place may be a bad one already
-    for number in range(_NUMBER_MAX):
+    for number in range(naming.NUMBER_MAX):
         mark = f"-{number}" if number else ""
         # Leave room for the suffix in a name that was as long as names may be.
         short = os.fsencode(stem)[: 240 - len(ending)].decode(errors="ignore")
