@@ -1,0 +1,152 @@
+"""One exchange in a thread of its own, so that the one who waits can stop at any moment.
+
+A socket's time-out restarts with every byte, and a name look-up knows none: neither can hold a deadline or be
+interrupted. So the exchange runs in a daemon thread; the waiting side gives it up when it must. The
+:class:`Gate` between the two decides, once and for all, whether anything may still go out.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+T = TypeVar("T")
+
+#: Longest nap of the waiting side: a Ctrl-C on a platform that cannot interrupt a lock is seen this soon.
+_NAP: Final = 0.25
+
+
+class Sink(Protocol):
+    """Where picture bytes go. ``reset`` forgets what was written: the bytes come again from the start."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+    def reset(self) -> object: ...
+
+
+class Abandoned(Exception):  # noqa: N818  # never leaves this layer
+    """The waiting side has given this exchange up: stop, send nothing, write nothing."""
+
+
+class Gate:
+    """What the two sides of one exchange share; all of it under one lock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._abandoned = False
+        self._connected = False
+        self._connection: Any = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connection stood, so that the request may have gone out."""
+        return self._connected
+
+    def check(self) -> None:
+        """Raise Abandoned when the exchange was given up."""
+        if self._abandoned:
+            raise Abandoned
+
+    def watch(self, connection: Any) -> None:
+        """Remember the connection (its ``sock``), to be cut off when the exchange is given up."""
+        with self._lock:
+            self.check()
+            self._connection = connection
+
+    def mark_connected(self) -> None:
+        """From here on bytes of the request may go out. Raises Abandoned, and then none may."""
+        with self._lock:
+            self.check()
+            self._connected = True
+
+    def write(self, sink: Sink, data: bytes) -> None:
+        """Write to a sink unless the exchange was given up: its owner may have closed the sink since."""
+        with self._lock:
+            self.check()
+            sink.write(data)
+
+    def open(self, factory: Callable[[], Sink]) -> Sink:
+        with self._lock:
+            self.check()
+            return factory()
+
+    def abandon(self) -> bool:
+        """Give the exchange up; True when the request may have gone out.
+
+        After False it never will. After either, no sink is written to.
+        """
+        with self._lock:
+            self._abandoned = True
+            connected, connection = self._connected, self._connection
+        _cut(getattr(connection, "sock", None))
+        return connected
+
+
+def _cut(sock: Any) -> None:
+    """Wake a thread that reads from this socket; it then closes it itself."""
+    sock = getattr(sock, "socket", sock)  # TLS inside TLS wraps the true one
+    if isinstance(sock, socket.socket):
+        try:
+            # The plain method: the TLS one would drop the TLS state under the other thread's hands.
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        except OSError:
+            return  # closed, or not connected yet
+
+
+class Flight(Generic[T]):
+    """Work that runs on its own, once launched, until someone lands or abandons it."""
+
+    def __init__(self, work: Callable[[Gate], T], gate: Gate) -> None:
+        self._gate = gate
+        self._work = work
+        self._done = threading.Event()
+        self._result: T | None = None
+        self._error: BaseException | None = None
+        self._launched = False
+
+    @property
+    def launched(self) -> bool:
+        return self._launched
+
+    def launch(self) -> None:
+        """Start the work; a second call does nothing. The caller holds the flight before it starts, so that
+        an interrupt at any point leaves no work behind that nobody knows of.
+        """
+        if not self._launched:
+            self._launched = True
+            threading.Thread(target=self._run, name="chroma-http", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._result = self._work(self._gate)
+        except BaseException as error:  # handed to the waiting side, whatever it is
+            self._error = error
+        finally:
+            self._done.set()
+
+    @property
+    def connected(self) -> bool:
+        return self._gate.connected
+
+    def wait(self, seconds: float) -> bool:
+        """Wait that long in real time; True when the work has ended. Ctrl-C comes through at once."""
+        end = time.monotonic() + seconds
+        while not self._done.is_set():
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            self._done.wait(min(left, _NAP))
+        return True
+
+    def result(self) -> T:
+        """What the work gave or raised; only after :meth:`wait` said True."""
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[return-value]  # set whenever no error is
+
+    def abandon(self) -> bool:
+        """See :meth:`Gate.abandon`."""
+        return self._gate.abandon()

@@ -1,0 +1,395 @@
+"""The only importer of requests: sessions, time-outs, proxies, the two phases of an exchange, and events.
+
+It answers every call with a :class:`Reply` or a :class:`NoReply` and judges neither; what they mean is the
+business of ``client``. Nothing is retried here, no API redirect is followed, no cookie is kept, ``.netrc`` is
+never read, and the key goes to the one base URL only.
+"""
+
+from __future__ import annotations
+
+import http.client
+import random
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import requests.adapters
+import requests.utils
+import urllib3
+import urllib3.exceptions
+
+from chroma_cli import __version__
+from chroma_cli.clock import Clock, Deadline
+from chroma_cli.errors import BadReply, ChromaError, UsageError, WrongAddress
+from chroma_cli.gateway.addresses import check_download, host_of
+from chroma_cli.gateway.body import Body, Broken, Reading, read_body
+from chroma_cli.gateway.bounded import Flight, Gate
+from chroma_cli.gateway.events import CreditsSeen, Event, Exchange, Observer, ignore
+from chroma_cli.gateway.faults import NoReply, explain
+from chroma_cli.gateway.redact import Redactor
+from chroma_cli.gateway.values import balance
+from chroma_cli.settings import is_loopback
+
+CONNECT_TIMEOUT: Final = 10.0
+MAX_HOPS: Final = 5
+_POOL: Final = 16
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+#: Everything that the libraries raise for a bad network or a hostile peer. requests' errors are OSErrors.
+_FAILURES: Final = (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException, ValueError)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request. ``target`` is a path on the base URL, or the address of a picture when ``external``.
+
+    ``read_timeout``: longest silence in seconds; ``patience``: longest whole exchange, None for as long as
+    the deadline allows.
+    """
+
+    method: str
+    target: str
+    reading: Reading
+    body: bytes | None = None
+    external: bool = False
+    read_timeout: float = 20.0
+    patience: float | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer: ``headers`` in lower case, as they came; ``body`` as far as it could be read."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Body
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status <= 299
+
+
+Outcome = Reply | NoReply
+
+
+@dataclass
+class Started:
+    """A call that is out, or about to be."""
+
+    call: Call
+    flight: Flight[Outcome]
+    since: float
+
+
+# --- sessions --------------------------------------------------------------------------------------------
+
+_flying = threading.local()
+
+
+class _Tracked:
+    """Mixed into urllib3's connection classes: tells the exchange at hand when a connection stands.
+
+    The exception class of a failure cannot tell whether the request went out: TLS may fail late, and a reset
+    can come at any time.
+    """
+
+    def connect(self) -> Any:
+        gate: Gate = _flying.gate
+        gate.watch(self)
+        super().connect()  # type: ignore[misc]  # of the connection class beside it
+        gate.mark_connected()
+
+    def request(self, *args: Any, **kwargs: Any) -> Any:
+        gate: Gate = _flying.gate
+        gate.watch(self)
+        if getattr(self, "sock", None) is not None:  # kept alive, or connected for TLS already
+            gate.mark_connected()
+        return super().request(*args, **kwargs)  # type: ignore[misc]
+
+
+def _tracked(pools: Mapping[str, Any]) -> dict[str, Any]:
+    """The pool classes of a manager (they differ for SOCKS proxies), with tracked connections."""
+    made: dict[str, Any] = {}
+    for scheme, pool in pools.items():
+        if issubclass(pool.ConnectionCls, _Tracked):
+            made[scheme] = pool
+            continue
+        connection = type("Tracked" + pool.ConnectionCls.__name__, (_Tracked, pool.ConnectionCls), {})
+        made[scheme] = type("Tracked" + pool.__name__, (pool,), {"ConnectionCls": connection})
+    return made
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _tracked(self.poolmanager.pool_classes_by_scheme)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = _tracked(manager.pool_classes_by_scheme)
+        return manager
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """No redirect, ever: requests would read the whole body only to prepare the next hop."""
+        return None
+
+
+def make_session() -> requests.Session:
+    """The one place where sessions are made: no environment, no cookies, no redirects, no retries."""
+    session = _Session()
+    session.trust_env = False
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.headers.clear()
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, _Adapter(pool_connections=4, pool_maxsize=_POOL, max_retries=0))
+    return session
+
+
+# --- the transport ---------------------------------------------------------------------------------------
+
+
+class Transport:
+    """Talks to one gateway with one key. May be used by several threads at once.
+
+    ``observe`` hears of every exchange, in the thread of the caller. ``ca_bundle`` is a file or folder of
+    certificates in place of the built-in ones; proxies come from the environment, never for loopback.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        key: str | None,
+        *,
+        clock: Clock,
+        observe: Observer = ignore,
+        ca_bundle: str | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self.clock = clock
+        self.jitter = jitter
+        self.observe: Observer = observe
+        self.redactor = Redactor(key)
+        self.from_loopback = is_loopback(host_of(base_url))
+        self._key = key
+        self._verify: bool | str = ca_bundle or True
+        self._lock = threading.Lock()
+        self._kept: dict[str, requests.Session] = {}
+
+    def close(self) -> None:
+        """Close idle connections; a later call opens new ones."""
+        with self._lock:
+            sessions, self._kept = list(self._kept.values()), {}
+        for session in sessions:
+            session.close()
+
+    def tell(self, event: Event) -> None:
+        self.observe(event)
+
+    # One exchange: start, then land (or drop).
+
+    def start(self, call: Call, seconds: float) -> Started:
+        """Make a call ready; it has that many seconds from the moment that :meth:`land` sends it.
+
+        Raises WrongAddress or BadReply for an address that cannot be used at all.
+        """
+        prepared = self._prepare(call, self._address(call))
+        flight: Flight[Outcome] = Flight(lambda gate: self._fly(call, prepared, seconds, gate), Gate())
+        return Started(call, flight, self.clock.monotonic())
+
+    def land(self, started: Started, seconds: float) -> Outcome | None:
+        """Send the call, unless that was done, and wait for the outcome that long in real time; None when it
+        has not come.
+
+        What a sink raised comes out here. An interrupt leaves the exchange running.
+        """
+        started.flight.launch()
+        if not started.flight.wait(seconds):
+            return None
+        try:
+            outcome = started.flight.result()
+        except ChromaError as error:
+            self._report(started, NoReply(True, "broken", self.redactor.line(error.message)))
+            raise
+        self._report(started, outcome)
+        return outcome
+
+    def drop(self, started: Started, reason: str = "it did not answer in time") -> NoReply:
+        """Give an exchange up; the outcome says whether the request may have gone out."""
+        outcome = NoReply(started.flight.abandon(), "timeout", reason)
+        self._report(started, outcome)
+        return outcome
+
+    def exchange(self, call: Call, deadline: Deadline) -> Outcome:
+        """Start and land, within the deadline and the call's own patience."""
+        seconds = self.allowance(call, deadline)
+        started = self.start(call, seconds)
+        try:
+            outcome = self.land(started, seconds)
+        except KeyboardInterrupt:
+            self.drop(started, "interrupted")
+            raise
+        return outcome if outcome is not None else self.drop(started)
+
+    def allowance(self, call: Call, deadline: Deadline) -> float:
+        """Seconds that the next exchange of this call may take."""
+        return deadline.remaining if call.patience is None else min(call.patience, deadline.remaining)
+
+    # In the exchange's own thread.
+
+    def _fly(self, call: Call, prepared: requests.PreparedRequest, seconds: float, gate: Gate) -> Outcome:
+        _flying.gate = gate
+        # A stale kept connection would make a reset ambiguous, so a POST gets a fresh one.
+        fresh = call.method != "GET"
+        session = make_session() if fresh else self._session("external" if call.external else "api")
+        try:
+            for _ in range(MAX_HOPS + 1):
+                outcome = self._hop(session, call, prepared, seconds, gate)
+                where = self._next_hop(call, prepared, outcome)
+                if where is None:
+                    return outcome
+                prepared = self._prepare(call, where)
+            raise BadReply(f"The picture's address led through more than {MAX_HOPS} redirects.")
+        finally:
+            if fresh:
+                session.close()
+
+    def _hop(
+        self,
+        session: requests.Session,
+        call: Call,
+        prepared: requests.PreparedRequest,
+        seconds: float,
+        gate: Gate,
+    ) -> Outcome:
+        url = prepared.url or ""
+        proxies = self._proxies(url)
+        try:
+            response = session.send(
+                prepared,
+                stream=True,
+                allow_redirects=False,
+                timeout=(
+                    max(0.001, min(CONNECT_TIMEOUT, seconds)),
+                    max(0.001, min(call.read_timeout, seconds)),
+                ),
+                verify=self._verify,
+                proxies=proxies,
+            )
+        except _FAILURES as error:
+            self._check_bundle(url, gate)
+            return explain(error, connected=gate.connected, proxied=bool(proxies))
+        try:
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            ok = 200 <= response.status_code <= 299
+            encoding = headers.get("content-encoding", "")
+            body = read_body(_reader(response), encoding, ok, call.reading, gate)
+            return Reply(response.status_code, headers, body)
+        finally:
+            response.close()
+
+    def _next_hop(self, call: Call, prepared: requests.PreparedRequest, outcome: Outcome) -> str | None:
+        if not call.external or not isinstance(outcome, Reply) or outcome.status not in _REDIRECTS:
+            return None
+        location = outcome.headers.get("location")
+        if not location:
+            return None
+        try:
+            where = urljoin(prepared.url or "", location)
+        except ValueError:
+            raise BadReply("The picture's address led to one that cannot be read.") from None
+        check_download(where, from_loopback=self.from_loopback, redactor=self.redactor)
+        return where
+
+    # Parts of a request.
+
+    def _address(self, call: Call) -> str:
+        if not call.external:
+            return self.base_url + call.target
+        check_download(call.target, from_loopback=self.from_loopback, redactor=self.redactor)
+        return call.target
+
+    def _prepare(self, call: Call, url: str) -> requests.PreparedRequest:
+        headers = {"User-Agent": f"chroma-cli/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
+        if call.body is not None:
+            headers["Content-Type"] = "application/json"
+        if self._key and not call.external:
+            headers["x-api-key"] = self._key
+        try:
+            prepared = requests.Request(call.method, url, headers=headers, data=call.body).prepare()
+        except _FAILURES:
+            if call.external:
+                raise BadReply("The gateway named a picture's address that cannot be read.") from None
+            raise WrongAddress("The gateway's address cannot be used.") from None
+        if call.external:  # once more, as the library understood it
+            check_download(prepared.url or "", from_loopback=self.from_loopback, redactor=self.redactor)
+        return prepared
+
+    def _proxies(self, url: str) -> dict[str, str]:
+        if is_loopback(host_of(url)):
+            return {}
+        return dict(requests.utils.get_environ_proxies(url))
+
+    def _session(self, name: str) -> requests.Session:
+        with self._lock:
+            if name not in self._kept:
+                self._kept[name] = make_session()
+            return self._kept[name]
+
+    def _check_bundle(self, url: str, gate: Gate) -> None:
+        """A CA bundle that cannot be read is the user's mistake, not the network's."""
+        if not isinstance(self._verify, str) or not url.startswith("https") or gate.connected:
+            return
+        bundle = Path(self._verify)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            if bundle.is_dir():
+                context.load_verify_locations(capath=str(bundle))
+            else:
+                context.load_verify_locations(cafile=str(bundle))
+        except OSError:  # ssl.SSLError is one
+            raise UsageError(
+                f"The CA bundle {self.redactor.line(str(bundle))} cannot be read.",
+                hint="Check REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE.",
+            ) from None
+
+    # Telling.
+
+    def _report(self, started: Started, outcome: Outcome) -> None:
+        call = started.call
+        path = call.target
+        if call.external:
+            parts = urlsplit(path)
+            path = f"{parts.scheme}://{parts.netloc}{parts.path}"
+        status, request_id, error = None, None, None
+        if isinstance(outcome, Reply):
+            status, error = outcome.status, outcome.body.fault
+            seen = outcome.headers.get("x-request-id")
+            request_id = self.redactor.line(seen, 128) if seen else None
+        else:
+            error = outcome.reason
+        ms = (self.clock.monotonic() - started.since) * 1000.0
+        self.tell(Exchange(call.method, self.redactor.line(path), status, round(ms, 1), request_id, error))
+        if isinstance(outcome, Reply) and not call.external:
+            left = balance(outcome.headers.get("x-remaining-credits"))
+            if left is not None:
+                self.tell(CreditsSeen(left))
+
+
+def _reader(response: requests.Response) -> Callable[[int], bytes]:
+    """Read what the socket has, undecoded; a broken body becomes Broken with its reason."""
+
+    def read(size: int) -> bytes:
+        try:
+            return response.raw.read1(size, decode_content=False) or b""
+        except _FAILURES as error:
+            raise Broken(explain(error, connected=True, proxied=False).reason) from error
+
+    return read
