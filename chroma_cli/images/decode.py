@@ -167,11 +167,6 @@ class _PixelData:
             data = self._inflate.unconsumed_tail
 
     def finish(self) -> None:
-        while self._missing > 0 and not self._inflate.eof:
-            rest = self._inflate.decompress(self._inflate.unconsumed_tail, _PIECE)
-            if not rest:
-                break
-            self._missing -= len(rest)
         if self._missing > 0:
             raise BrokenImage("The picture is cut off: rows are missing.")
 

@@ -72,6 +72,7 @@ class Spool:
         self.head = b""
         self._token = token
         self._hash = hashlib.sha256()
+        self._rescue_dir = rescue_dir
         self._havens = havens(rescue_dir)
         self._lock = threading.Lock()
         self._descriptor: int | None = None
@@ -225,20 +226,21 @@ class Spool:
 
     def _move_over(self, error: OSError | None) -> None:
         """Go on in the next haven that takes what is here so far."""
-        if self.trouble is None:
-            self.trouble = error
+        trouble = error
         for haven in self._havens:
             try:
                 if not disk.is_folder(haven):
                     haven.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self.copy_to(haven)
             except OSError as another:
-                error = error or another
+                trouble = trouble or another
                 continue
             self.in_haven = True
+            self.trouble = self.trouble or error
             return
-        reason = disk.words(error) if error else "there is no folder for temporary files"
-        raise OutputError(f"The picture cannot be written anywhere: {reason}.") from error
+        self._havens = havens(self._rescue_dir)
+        reason = disk.words(trouble) if trouble else "there is no folder for temporary files"
+        raise OutputError(f"The picture cannot be written anywhere: {reason}.") from trouble
 
 
 def sweep(folder: str | Path, token: str) -> int:
