@@ -110,6 +110,7 @@ class Destination:
                 restored.kind in ("file", "directory", "template", "stdout")
                 and restored.image_format in naming.ENDING_OF
                 and (restored.kind == "stdout" or Path(restored.root).is_absolute())
+                and "\0" not in restored.root + restored.template
             )
             restored.target(0)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, UsageError) as error:
@@ -217,6 +218,7 @@ def _read_output(output: str | None, cwd: str, *, by_id: bool) -> tuple[Kind, st
     _check_text(output)
     if disk.is_folder(Path(cwd, output)):
         return "directory", _absolute(cwd, output), default
+    naming.check_fields(output)
     text = output.replace("\\", "/") if os.name == "nt" else output
     kind: Kind = "file"
     if _means_folder(output, cwd):
@@ -231,7 +233,6 @@ def _read_output(output: str | None, cwd: str, *, by_id: bool) -> tuple[Kind, st
 
 def _check_text(output: str) -> None:
     """Refuse what no file system takes, before any call trips over it."""
-    naming.check_fields(output)
     try:
         os.fsencode(output)
         usable = bool(output.strip()) and "\0" not in output

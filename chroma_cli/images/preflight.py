@@ -110,6 +110,16 @@ def _check_replaceable(path: Path, *, overwrite: bool) -> None:
             f"{path} is a device or a pipe, not a file that can be made or replaced.",
             hint=_SAY_STDOUT,
         )
+    if overwrite and _kept_from_us(path):
+        raise OutputError(f"{path} belongs to somebody else, in a folder where that counts.")
+
+
+def _kept_from_us(path: Path) -> bool:
+    """Whether the folder (such as /tmp) lets only owners replace their files, and we are none."""
+    if not hasattr(os, "geteuid"):
+        return False
+    shared = path.parent.stat()
+    return bool(shared.st_mode & stat.S_ISVTX) and os.geteuid() not in (0, shared.st_uid, path.lstat().st_uid)
 
 
 def _check_folder(folder: Path, names: list[str], share: int, count: int, token: str) -> None:

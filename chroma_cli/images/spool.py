@@ -63,8 +63,12 @@ class Spool:
         ordinal: int,
         rescue_dir: str,
         late: Mapping[str, object] | None = None,
+        adopt: Path | None = None,
     ) -> None:
-        """Make the file, with missing parent folders. Raises OutputError if there is no place at all."""
+        """Make the file, with missing parent folders. Raises OutputError if there is no place at all.
+
+        ``adopt`` takes up a temp file of :func:`leftovers` instead, as it is; raises OSError if that fails.
+        """
         self.ordinal = ordinal
         self.trouble: OSError | None = None
         self.in_haven = False
@@ -77,6 +81,9 @@ class Spool:
         self._lock = threading.Lock()
         self._descriptor: int | None = None
         self.path = Path()
+        if adopt is not None:
+            self._take_up(adopt)
+            return
         if destination.kind == "stdout":
             self._move_over(None)
             return
@@ -173,6 +180,7 @@ class Spool:
         except BaseException:
             self._abandon_new(old_path, old)
             raise
+        self.in_haven = False
         if old is not None:
             os.close(old)
             disk.remove(old_path)
@@ -200,6 +208,15 @@ class Spool:
                 continue
             self.path = path
             return
+
+    def _take_up(self, path: Path) -> None:
+        self._descriptor = disk.open_again(path)
+        self.path = path
+        self.in_haven = path.parent in tuple(havens(self._rescue_dir))
+        while data := os.read(self._descriptor, _PIECE):
+            self._hash.update(data)
+            self.head = self.head or data[:_HEAD]
+            self.size += len(data)
 
     def _copy(self, old: int) -> None:
         """Copy what was written so far, and see that it is still what was written."""
@@ -243,30 +260,39 @@ class Spool:
         raise OutputError(f"The picture cannot be written anywhere: {reason}.") from trouble
 
 
+def leftovers(
+    destination: Destination, token: str, *, rescue_dir: str, late: Mapping[str, object] | None = None
+) -> list[tuple[int, Path]]:
+    """The job's temp files, wherever they can be, with the ordinals of their pictures.
+
+    For whoever takes a job over from an owner that is gone: what came only once may still be whole in there
+    (give it to :class:`Spool` as ``adopt``). :func:`sweep_all` removes what is left.
+    """
+    found = []
+    for folder in _folders(destination, rescue_dir, late):
+        for path in _temp_files(folder, token):
+            ordinal = path.name.removeprefix(f".chroma-{token}-").split("-")[0].removesuffix(".part")
+            if ordinal.isdecimal():
+                found.append((int(ordinal), path))
+    return sorted(found)
+
+
 def sweep(folder: str | Path, token: str) -> int:
     """Remove the job's temp files from a folder and say how many there were.
 
-    For whoever takes a job over from an owner that is gone. A folder that cannot be read counts as empty.
+    A folder that cannot be read counts as empty.
     """
-    pattern = re.compile(re.escape(f".chroma-{token}-") + r"[a-z0-9-]+\.part")
-    found = 0
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if pattern.fullmatch(entry.name):
-                disk.remove(Path(entry.path))
-                found += 1
-    return found
+    found = list(_temp_files(Path(folder), token))
+    for path in found:
+        disk.remove(path)
+    return len(found)
 
 
 def sweep_all(
     destination: Destination, token: str, *, rescue_dir: str, late: Mapping[str, object] | None = None
 ) -> int:
     """Remove the job's temp files wherever they can be: by the target, above it, in the havens."""
-    folders = {Path(destination.root)} if destination.kind != "stdout" else set()
-    if destination.kind != "stdout":
-        folders.update(destination.folder(ordinal, late) for ordinal in range(len(destination.numbers)))
-    folders.update(havens(rescue_dir))
-    found = sum(sweep(folder, token) for folder in folders)
+    found = sum(sweep(folder, token) for folder in _folders(destination, rescue_dir, late))
     # A probe may have been tried in a folder above one that did not exist yet.
     for folder in Path(destination.root).parents:
         probe = folder / temp_name(token, "probe")
@@ -274,3 +300,19 @@ def sweep_all(
             disk.remove(probe)
             found += 1
     return found
+
+
+def _folders(destination: Destination, rescue_dir: str, late: Mapping[str, object] | None) -> list[Path]:
+    folders = list(havens(rescue_dir))
+    if destination.kind != "stdout":
+        folders.append(Path(destination.root))
+        folders.extend(destination.folder(ordinal, late) for ordinal in range(len(destination.numbers)))
+    return list(dict.fromkeys(folders))
+
+
+def _temp_files(folder: Path, token: str) -> Iterator[Path]:
+    pattern = re.compile(re.escape(f".chroma-{token}-") + r"[a-z0-9-]+\.part")
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if pattern.fullmatch(entry.name):
+                yield Path(entry.path)

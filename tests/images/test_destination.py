@@ -102,7 +102,7 @@ def test_promises_are_the_same_through_a_linked_folder(
 
 
 def test_an_existing_folder_may_look_like_anything(planned: Planner, folder: Path) -> None:
-    for name in ("pics.jpg", "v1.5", "{seed}"):
+    for name in ("pics.jpg", "v1.5", "{seed}", "{x}"):
         (folder / name).mkdir()
         destination = planned(name)
         assert destination.kind == "directory"
@@ -329,6 +329,19 @@ def test_the_longest_name_passes(planned: Planner, checked: Callable[..., None])
 def test_not_enough_room(planned: Planner, checked: Callable[..., None]) -> None:
     with pytest.raises(OutputError, match="disk is full"):
         checked(planned(None), estimate=2**60)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="owners are POSIX")
+def test_somebody_elses_file_in_a_shared_folder(
+    planned: Planner, checked: Callable[..., None], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "k.png").touch()
+    folder.chmod(0o1777)
+    destination = planned("k.png", overwrite=True)
+    checked(destination)
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    with pytest.raises(OutputError, match="belongs to somebody else"):
+        checked(destination)
 
 
 def test_a_file_size_limit(planned: Planner, rescue: Path) -> None:

@@ -22,7 +22,7 @@ from chroma_cli.images import disk, preflight, writer
 from chroma_cli.images import spool as spool_module
 from chroma_cli.images.decode import ImageInfo, verify
 from chroma_cli.images.destination import Destination
-from chroma_cli.images.spool import Spool, sweep, sweep_all, temp_name
+from chroma_cli.images.spool import Spool, leftovers, sweep, sweep_all, temp_name
 
 Planner = Callable[..., Destination]
 Spooler = Callable[..., Spool]
@@ -108,6 +108,26 @@ def test_a_sweep_takes_only_the_files_of_its_job(planned: Planner, folder: Path,
     assert listing(folder) == sorted(kept)
     assert listing(rescue) == []
     assert sweep(folder / "missing", "me") == 0
+
+
+def test_what_a_dead_owner_left_can_be_taken_up(
+    planned: Planner, spooled: Spooler, folder: Path, rescue: Path
+) -> None:
+    destination = planned("knight.png", samples=2)
+    spooled(destination, DATA, 1).close()
+    rescue.mkdir(parents=True)
+    (rescue / temp_name("t0", 0, 4)).write_bytes(DATA + b"x")
+    (rescue / temp_name("t0", "probe")).touch()
+    saved = []
+    for ordinal, path in leftovers(destination, "t0", rescue_dir=str(rescue)):
+        with Spool(destination, token="t0", ordinal=ordinal, rescue_dir=str(rescue), adopt=path) as spool:
+            assert spool.head == DATA[:32]
+            saved.append(writer.place(spool, destination, INFO))
+    assert [Path(one.path).name for one in saved] == ["knight-1.png", "knight-2.png"]
+    assert saved[1].sha256 == hashlib.sha256(DATA).hexdigest()
+    assert (folder / "knight-1.png").read_bytes() == DATA + b"x"
+    assert sweep_all(destination, "t0", rescue_dir=str(rescue)) == 1
+    assert listing(rescue) == []
 
 
 @pytest.mark.parametrize("when", [0, 1, 5000, len(DATA) - 1])
