@@ -58,7 +58,7 @@ class Destination:
         For stdout: a plain name, under which the picture can be kept elsewhere.
         """
         values = dict(self.values)
-        values.update((name, naming.safe_value(value)) for name, value in (late or {}).items())
+        values.update((name, naming.safe_value(value)) for name, value in _known(late).items())
         name = self.parsed.render(values, number=number, image_format=image_format or self.image_format)
         return Path(self.root, name)
 
@@ -70,7 +70,7 @@ class Destination:
 
     def folder(self, ordinal: int, late: Mapping[str, object] | None = None) -> Path:
         """The folder of a picture; the root while the folder's own name is not known yet."""
-        if self.late <= set(late or {}):
+        if self.late <= _known(late).keys():
             return self.target(self.number(ordinal), late).parent
         return Path(self.root)
 
@@ -252,6 +252,14 @@ def _absolute(cwd: str, folder: str) -> str:
         raise OutputError(f"{path}: the path is a loop of links.") from error
 
 
+def _known(values: Mapping[str, object] | None) -> dict[str, object]:
+    """Without the seed that only asks the server for one, and without what is not known yet."""
+    given = (values or {}).items()
+    return {
+        name: value for name, value in given if value is not None and (name, value) != ("seed", SEED_SERVER)
+    }
+
+
 def _field_values(
     template: Template, values: Mapping[str, object], size: tuple[int, int] | None, now: float
 ) -> tuple[tuple[str, str], ...]:
@@ -260,7 +268,7 @@ def _field_values(
         found.update(width=size[0], height=size[1])
     found.update(values)
     found["slug"] = naming.slug(str(values.get("prompt") or ""))
-    if found.get("seed") in (None, SEED_SERVER):
+    if "seed" not in _known(found):
         found.pop("seed", None)
     return tuple(
         (name, naming.safe_value(found[name]))

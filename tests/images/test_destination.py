@@ -165,6 +165,9 @@ def test_late_fields(planned: Planner, folder: Path) -> None:
     late = {"id": "abc/..", "seed": 99}
     assert destination.folder(0, late) == folder / "abc-"
     assert destination.target(0, late) == folder / "abc-" / "a-young-knight-99.png"
+    unanswered = {"id": None, "seed": -1}
+    assert destination.folder(0, unanswered) == folder
+    assert destination.target(0, unanswered) == folder / "unknown" / "a-young-knight-unknown.png"
 
 
 def test_a_job_known_only_by_its_id(folder: Path) -> None:
