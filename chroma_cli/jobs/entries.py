@@ -53,7 +53,7 @@ _DAY: Final = 86400.0
 
 # From which states a step may be taken. Whoever comes late finds the door closed: the row stays as it is.
 _MAY_GET_ID: Final = frozenset[State](("submitting", "unknown", "forgotten"))
-_MAY_MOVE: Final = frozenset[State](("queued", "processing", "unknown"))
+_MAY_MOVE: Final = frozenset[State](("queued", "processing"))
 _MAY_COMPLETE: Final = frozenset[State]((*UNSETTLED, "expired", "forgotten"))
 _MAY_SAVE: Final = frozenset[State]((*UNSETTLED, "saved", "expired", "forgotten"))
 _MAY_FAIL: Final = frozenset[State](("submitting", "queued", "processing", "unknown", "expired"))
@@ -458,8 +458,9 @@ class Entries(Answers):
             return self._change(db, row.number, None, {"state": "saved", "saved_at": self._clock.wall()})
         error = _GONE if row.state == "submitting" else _GONE_WITH_ANSWER
         changes = {"state": "unknown", "owner": None, "charged": error["charged"]}
-        details = {**error, "request_id": row.request_id, "job": row.number}
-        return self._change(db, row.number, None, changes | {"error": to_json(details)})
+        # What the owner said itself in time is worth more than our guess.
+        details = row.error or {**error, "request_id": row.request_id, "job": row.number}
+        return self._change(db, row.number, None, changes | {"error": plain(details)})
 
     def _check_resubmittable(self, old: JobRow) -> None:
         if old.superseded_by is not None:

@@ -50,8 +50,8 @@ _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_RIGHT: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 # Making a file means to open and close it, and closing it drops every POSIX lock this process has on it,
-# those of SQLite included (https://sqlite.org/howtocorrupt.html, 2.2). So it happens only to a file that nobody
-# in this process has open: a new one, behind this lock.
+# those of SQLite included (https://sqlite.org/howtocorrupt.html, 2.2). So it happens only to a file that
+# nobody in this process has open: a new one, behind this lock.
 _MAKING: Final = threading.Lock()
 
 
@@ -134,7 +134,7 @@ class Ledger(Entries):
                     if opened == self._file_id() or begin == "BEGIN":
                         return result
                     fresh_starts += 1
-                except (sqlite3.Error, _NotWhole) as error:
+                except (sqlite3.Error, UnicodeDecodeError, _NotWhole) as error:
                     opened = self._opened
                     self.close()
                     if not self._is_worth_waiting(error, deadline):
@@ -159,7 +159,8 @@ class Ledger(Entries):
 
     def _start_afresh(self, error: Exception, opened: FileId | None) -> None:
         """Prepare for another try with another file; raises LedgerUnusable where that is no way out."""
-        if isinstance(error, _NotWhole) or _code(error) in _DAMAGED:
+        if isinstance(error, UnicodeDecodeError | _NotWhole) or _code(error) in _DAMAGED:
+            # Names and messages that are no text come from a damaged schema.
             try:
                 self._set_aside(opened)
             except OSError as problem:
@@ -211,8 +212,9 @@ class Ledger(Entries):
             connection.execute("PRAGMA journal_mode = DELETE")
         if found < len(migrations.MIGRATIONS):
             _transaction(connection, "BEGIN IMMEDIATE", self._migrate)
-        if not migrations.is_whole(connection):
-            raise _NotWhole
+        with contextlib.closing(sqlite3.connect(":memory:")) as blank:
+            if not migrations.is_whole(connection, blank):
+                raise _NotWhole
         if self._salvaged is not None:
             rows, self._salvaged = self._salvaged, None
             _transaction(connection, "BEGIN IMMEDIATE", lambda db: write_rows(db, rows))
@@ -344,9 +346,9 @@ def _read_damaged(path: Path) -> Salvage:
         connection = sqlite3.connect(path.as_uri() + "?mode=ro&immutable=1", uri=True, isolation_level=None)
     except sqlite3.Error:
         return Salvage()
-    with contextlib.closing(connection):
+    with contextlib.closing(connection), contextlib.closing(sqlite3.connect(":memory:")) as blank:
         connection.text_factory = _lenient
-        return read_rows(connection)
+        return read_rows(connection, blank)
 
 
 def _lenient(raw: bytes) -> str:

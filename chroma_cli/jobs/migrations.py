@@ -113,25 +113,6 @@ MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     _totals,
 )
 
-#: What a ledger of the current version must have; a file that says it is current and lacks one is damaged.
-TABLES: Final = {
-    "jobs": 32,
-    "promises": 2,
-    "facts": 3,
-    "totals": 3,
-}
-INDEXES: Final = frozenset(
-    {
-        "jobs_by_request",
-        "jobs_by_place",
-        "jobs_unsettled",
-        "jobs_failed",
-        "jobs_durations",
-        "jobs_spent",
-        "promises_by_job",
-    }
-)
-
 
 def version(db: sqlite3.Connection) -> int:
     """How many steps the file has seen."""
@@ -150,11 +131,15 @@ def migrate(db: sqlite3.Connection) -> None:
         db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
 
-def is_whole(db: sqlite3.Connection) -> bool:
-    """Whether every table and index is there; reads the schema only."""
-    names = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'index')")}
-    if not names >= TABLES.keys() | INDEXES:
-        return False
-    return all(
-        len(db.execute(f"PRAGMA table_info({table})").fetchall()) == width for table, width in TABLES.items()
-    )
+def is_whole(db: sqlite3.Connection, blank: sqlite3.Connection) -> bool:
+    """Whether every table, index and trigger is there as these steps make it; reads the schema only.
+
+    ``blank`` is an empty database to compare with. A statement with one letter changed still opens, and then
+    fails in any odd way.
+    """
+    migrate(blank)
+    return _schema(blank) <= _schema(db)
+
+
+def _schema(db: sqlite3.Connection) -> set[tuple[str, str, str, str | None]]:
+    return set(db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master"))

@@ -7,6 +7,7 @@ so do the costs of the month. Nothing here writes into the damaged file.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,19 +37,23 @@ class Salvage:
         return sum(row["state"] in UNSETTLED for row in self.rows)
 
 
-def read_rows(db: sqlite3.Connection) -> Salvage:
-    """Whatever jobs can be read, from both ends up to the damage. Raises nothing: no file is too broken."""
+def read_rows(db: sqlite3.Connection, blank: sqlite3.Connection) -> Salvage:
+    """Whatever jobs can be read, from both ends up to the damage. Raises nothing: no file is too broken.
+
+    ``blank`` is an empty database; from it come the names of the columns, which may be damaged as well.
+    """
+    migrations.migrate(blank)
+    names = [row[1] for row in blank.execute("PRAGMA table_info(jobs)")]
     found: dict[int, Mapping[str, Any]] = {}
     db.set_progress_handler(lambda: 1, _MOST_STEPS)
-    if _attempt(db, "PRAGMA user_version") != [(len(migrations.MIGRATIONS),)]:
-        return Salvage()
     for order in ("DESC", "ASC"):
-        query = f"SELECT * FROM jobs NOT INDEXED ORDER BY number {order} LIMIT {_MOST_ROWS}"  # noqa: S608
-        for columns in _named(db, query):
-            row = row_from(columns)
+        query = f"SELECT * FROM jobs NOT INDEXED ORDER BY 1 {order} LIMIT {_MOST_ROWS}"  # noqa: S608
+        for values in _readable(db, query):
+            columns = dict(zip(names, values, strict=False))
+            row = row_from(columns) if len(values) == len(names) else None
             if row is not None and 0 < row.number <= _MOST_NUMBER:
                 found.setdefault(row.number, columns)
-    numbers = [row[0] for row in _attempt(db, "SELECT seq FROM sqlite_sequence WHERE name = 'jobs'")]
+    numbers = [row[0] for row in _readable(db, "SELECT seq FROM sqlite_sequence WHERE name = 'jobs'")]
     plausible = [number for number in numbers if type(number) is int and 0 < number <= _MOST_NUMBER]
     newest = sorted(found, reverse=True)[:_MOST_ROWS]
     return Salvage(tuple(found[number] for number in newest), max((*newest[:1], *plausible), default=0))
@@ -69,18 +74,10 @@ def write_rows(db: sqlite3.Connection, salvage: Salvage) -> None:
         db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('jobs', ?)", (salvage.last_number,))
 
 
-def _named(db: sqlite3.Connection, query: str) -> Iterator[Mapping[str, Any]]:
-    """The rows by column name, as far as they can be read."""
+def _readable(db: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...]]:
+    """The rows up to the first that cannot be read."""
     import sqlite3
 
-    try:
-        cursor = db.execute(query)
-        names = [column[0] for column in cursor.description]
-        for columns in cursor:
-            yield dict(zip(names, columns, strict=True))
-    except sqlite3.Error:
-        return
-
-
-def _attempt(db: sqlite3.Connection, query: str) -> list[tuple[Any, ...]]:
-    return [tuple(columns.values()) for columns in _named(db, query)]
+    # UnicodeDecodeError: not of a value, but of a damaged name or message.
+    with suppress(sqlite3.Error, UnicodeDecodeError):
+        yield from db.execute(query)
