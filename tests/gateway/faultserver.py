@@ -145,10 +145,15 @@ class _Route:
 
 
 class FaultServer:
-    """See the module's text. ``tls`` is a server-side SSLContext for https."""
+    """See the module's text. ``tls`` is a server-side SSLContext for https. With a ``greeting``, the server says
+    just that to whoever connects, and hangs up.
+    """
 
-    def __init__(self, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None, greeting: bytes | None = None
+    ) -> None:
         self._tls = tls
+        self._greeting = greeting
         self._routes: list[_Route] = []
         self._log: list[Request] = []
         self._lock = threading.Lock()
@@ -216,12 +221,16 @@ class FaultServer:
             stack.enter_context(contextlib.suppress(OSError, ValueError))
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.settimeout(30)
+            if self._greeting is not None:
+                sock.sendall(self._greeting)
+                sock.recv(65536)  # unread bytes would turn the closing into a reset
+                return
             if self._tls is not None:
                 sock = self._tls.wrap_socket(sock, server_side=True)
                 stack.callback(sock.close)
             with self._lock:
                 self._open.add(sock)
-            stack.callback(self._open.discard, sock)
+            stack.callback(self._forget, sock)
             reader = stack.enter_context(sock.makefile("rb"))
             while not self._stopped.is_set():
                 request = _read_request(reader, number)
@@ -234,6 +243,10 @@ class FaultServer:
                 action = step(request) if callable(step) else step
                 if not self._do(sock, action):
                     return
+
+    def _forget(self, sock: socket.socket) -> None:
+        with self._lock:
+            self._open.discard(sock)
 
     def _do(self, sock: socket.socket, action: Action) -> bool:
         """Carry an action out; True when the connection lives on."""

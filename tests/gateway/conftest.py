@@ -1,0 +1,22 @@
+"""A fault server and a client on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from faultserver import FaultServer
+from gateway_bench import Bench
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    with FaultServer() as running:
+        yield running
+
+
+@pytest.fixture
+def bench(server: FaultServer) -> Iterator[Bench]:
+    made = Bench(server)
+    yield made
+    made.client.close()
