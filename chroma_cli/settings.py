@@ -20,7 +20,7 @@ from chroma_cli.errors import AuthError, ConfigError, KeyMissing, UsageError
 
 APP: Final = "chroma"
 GATEWAY: Final = "https://api.segmind.com"
-SANDBOX_KEY: Final = "sandbox"
+SANDBOX_KEY: Final = "no-key-needed-here"
 
 BUILT_IN: Final = "built-in"
 
@@ -144,6 +144,12 @@ class Settings:
             raise KeyMissing("There is no API key.")
         return found
 
+    @property
+    def key_variable(self) -> str | None:
+        """The variable that a key is taken from, before any stored one."""
+        names = ("SEGMIND_API_KEY", "SEGMIND_API_KEY_FILE")
+        return next((name for name in names if self._env.get(name, "").strip()), None)
+
     def _key_from_environment(self) -> Key | None:
         text = clean_key(self._env.get("SEGMIND_API_KEY", ""), "SEGMIND_API_KEY")
         if text:
@@ -185,6 +191,10 @@ class Settings:
         import platformdirs
 
         return platformdirs.user_state_path(APP, appauthor=False)
+
+    @property
+    def state_source(self) -> str:
+        return "CHROMA_STATE_DIR" if "CHROMA_STATE_DIR" in self._env else BUILT_IN
 
     @property
     def sandbox_dir(self) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -29,7 +29,7 @@ from chroma_cli.errors import (
 )
 from chroma_cli.request import builder, presets, schema, values
 from chroma_cli.request.builder import ImageRequest, Level
-from chroma_cli.settings import Settings
+from chroma_cli.settings import Key, Settings
 
 if TYPE_CHECKING:
     from chroma_cli.gateway.client import Client
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from chroma_cli.jobs.ledger import Ledger
     from chroma_cli.jobs.lifecycle import Lifecycle
     from chroma_cli.jobs.polling import Expectation
-    from chroma_cli.jobs.records import Limit
+    from chroma_cli.jobs.records import JobRow, Limit
     from chroma_cli.sandbox.server import SandboxServer
 
 DEFAULT_TIMEOUT: Final = 600.0
@@ -85,6 +85,7 @@ class Run:
     def close(self) -> None:
         """Let go of servers, sessions and files."""
         self._closing.close()
+        self.output.close()
 
     # --- settings and presets ----------------------------------------------------------------------------
 
@@ -129,7 +130,7 @@ class Run:
         options["prompt"] = self._attempt(self._prompt, problems)
         levels = [self.defaults_level, Level(options)]
         file_format = self._attempt(self._file_format, problems)
-        timeout = self._attempt(self._timeout, problems)
+        timeout = self._attempt(self.timeout, problems)
         built = None
         try:
             built = builder.build(
@@ -176,7 +177,8 @@ class Run:
 
         return wanted_format(output, cwd=str(Path.cwd()))
 
-    def _timeout(self) -> float:
+    def timeout(self) -> float:
+        """``--timeout`` in seconds. Raises :class:`UsageError`."""
         text = self.given.get("timeout")
         if text is None:
             return DEFAULT_TIMEOUT
@@ -215,7 +217,7 @@ class Run:
         from chroma_cli.images import destination, preflight
 
         if order.output == "-":
-            self._check_stdout()
+            self.check_stdout()
         request = order.request
         width, height = request.size
         promised = self.book.promised()
@@ -252,7 +254,8 @@ class Run:
         budget = self.settings.config.budget
         return tuple(Limit(name, float(budget[name]), since[name].timestamp()) for name in budget)
 
-    def _check_stdout(self) -> None:
+    def check_stdout(self) -> None:
+        """Whether ``-o -`` can work. Raises :class:`UsageError`."""
         if self.output.json:
             raise UsageError("--output: - cannot stand beside --json; both want stdout.")
         if self.output.stdout_is_terminal:
@@ -267,8 +270,10 @@ class Run:
     def sandbox(self) -> SandboxServer:
         """The gateway inside the program, its world kept in the state directory."""
         from chroma_cli.sandbox.server import SandboxServer
+        from chroma_cli.sandbox.world import WorldOptions
 
-        server = SandboxServer(self.settings.sandbox_dir)
+        # no rate limit: all processes share one world, and its practice is in a magic prompt
+        server = SandboxServer(self.settings.sandbox_dir, WorldOptions(rpm=0))
         server.start()
         self._closing.callback(server.stop)
         if server.warning:
@@ -287,7 +292,11 @@ class Run:
 
     @cached_property
     def client(self) -> Client:
-        key = self.settings.key  # first: without a key not even the sandbox needs to start
+        """The gateway with the key of the settings; without a key nothing is even prepared."""
+        return self.client_for(self.settings.key)
+
+    def client_for(self, key: Key) -> Client:
+        """The gateway with this key."""
         from chroma_cli.gateway.client import Client
         from chroma_cli.gateway.transport import Transport
 
@@ -317,7 +326,27 @@ class Run:
         self._closing.callback(opened.close)
         if opened.notice:
             self.output.warning(opened.notice)
+        self._report_abandoned(opened)
         return opened
+
+    def _report_abandoned(self, ledger: Ledger) -> None:
+        """Jobs whose program ended between sending and hearing the answer: the next command says so."""
+        from chroma_cli.jobs.records import LedgerUnusable
+
+        try:
+            abandoned = ledger.sweep()
+        except LedgerUnusable:
+            return  # it can be read only; the first write will say so
+        for job in abandoned:
+            self.output.warning(
+                f"Job {job.number} was being submitted when its program ended: it may exist and may have been"
+                f" charged. It is not sent again by itself. See: chroma jobs --pending"
+            )
+
+    def prepare_to_ask(self, jobs: Iterable[JobRow]) -> None:
+        """Have the client ready before threads want it; jobs that are settled need none."""
+        if any(not job.settled for job in jobs):
+            assert self.client
 
     @cached_property
     def book(self) -> Book:
@@ -327,10 +356,16 @@ class Run:
 
     @cached_property
     def watch(self) -> Watch:
-        return Watch(self.output, lambda value: self.book.note_credits(value, self.gateway_name))
+        return Watch(self.output, self._note_credits)
 
-    @cached_property
+    def _note_credits(self, value: float) -> None:
+        """Kept where the ledger is open anyway; not worth opening it for."""
+        if "book" in self.__dict__:
+            self.book.note_credits(value, self.gateway_name)
+
+    @property
     def lifecycle(self) -> Lifecycle:
+        """The steps for one job; commands with several jobs take one for each."""
         from chroma_cli.jobs.lifecycle import Lifecycle
         from chroma_cli.jobs.pictures import Pictures
 
@@ -367,6 +402,26 @@ class Run:
         elif self.settings.base_url.source == "--base-url" and not self.settings.sandbox.value:
             words += ["--base-url", str(self.settings.base_url.value)]
         return " ".join(words)
+
+    def farewell(self) -> None:
+        """On a terminal, a command that opened the ledger mentions what is waiting there."""
+        quiet = self.output.quiet or self.output.json or not self.output.stderr_is_terminal
+        ledger = self.__dict__.get("ledger")
+        if quiet or ledger is None:
+            return
+        from chroma_cli.cli import render
+        from chroma_cli.jobs.records import LedgerUnusable
+
+        try:
+            waiting = [
+                job for job in ledger.pending(self.gateway_name) if job.request_id and not ledger.in_work(job)
+            ]
+        except LedgerUnusable:
+            return
+        if waiting:
+            self.output.note(
+                render.waiting_words(waiting, self.clock.wall(), self.fetch_command("--pending"))
+            )
 
     @contextlib.contextmanager
     def showing_progress(self) -> Iterator[None]:

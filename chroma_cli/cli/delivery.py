@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chroma_cli.cli import render
-from chroma_cli.errors import Charged, OutputExists
+from chroma_cli.errors import Charged, ChromaError, OutputExists
 
 if TYPE_CHECKING:
     from chroma_cli.cli.context import Run
@@ -38,6 +38,26 @@ def deliver(run: Run, done: Done) -> None:
             job=done.job.number or None,
             charged=Charged.YES,
         )
+
+
+def delivered(run: Run, done: Done) -> ChromaError | None:
+    """As :func:`deliver`, with the error as a result, for one job of several."""
+    try:
+        deliver(run, done)
+    except OutputExists as error:
+        error.record = done.job
+        return error
+    return None
+
+
+def tell_failure(run: Run, error: ChromaError, *, alone: bool = True) -> None:
+    """With ``--json`` the job as it was left goes to stdout; of several, each says here what went wrong."""
+    record = error.record
+    if run.output.json and record is not None and not isinstance(error, OutputExists):
+        run.output.result("", render.job_object(record))
+    if not alone:
+        which = error.request_id or (f"job {error.job}" if error.job is not None else "a job")
+        run.output.trouble(f"{which}: {error.message}" + (f" {error.hint}" if error.hint else ""))
 
 
 def open_viewer(run: Run, done: Done) -> None:

@@ -33,7 +33,15 @@ if TYPE_CHECKING:
 #: Each command's module below ``commands``; the function has the command's name.
 COMMANDS: Final[Mapping[str, str]] = {
     "generate": "generate",
+    "submit": "submit",
+    "status": "status",
+    "fetch": "fetch",
+    "jobs": "jobs",
+    "credits": "credits",
     "presets": "presets",
+    "config": "config",
+    "login": "login",
+    "logout": "logout",
     "sandbox": "sandbox",
 }
 
@@ -97,6 +105,7 @@ def _dispatch(args: list[str], run: Run) -> int:
         raise Interrupted("Interrupted.") from None
     except typer.TyperException as error:
         raise UsageError(error.format_message(), hint=_usage_hint(args)) from error
+    run.farewell()
     return code if isinstance(code, int) else int(run.exit_code)
 
 

@@ -39,6 +39,7 @@ class Opt:
     default: Any = None
     metavar: str | None = None
     panel: str = RUN_PANEL
+    hidden: bool = False
 
     def parameter(self) -> inspect.Parameter:
         """The Typer parameter that this is."""
@@ -50,6 +51,7 @@ class Opt:
                 metavar=self.metavar,
                 rich_help_panel=self.panel,
                 show_default=False,
+                hidden=self.hidden,
             )
         else:
             info = typer.Argument(help=self.help, metavar=self.metavar, show_default=False)
@@ -140,8 +142,9 @@ TIMEOUT: Final = (
     ),
 )
 YES: Final = (Opt("yes", ("-y", "--yes"), "Do not ask before large orders.", bool, False),)
+NO_LEDGER: Final = (Opt("no_ledger", ("--no-ledger",), "Do not use the job ledger.", bool, False),)
 SPENDING: Final = (
-    Opt("no_ledger", ("--no-ledger",), "Write nothing to the job ledger.", bool, False),
+    *NO_LEDGER,
     Opt(
         "resubmit_unknown",
         ("--resubmit-unknown",),
@@ -150,8 +153,9 @@ SPENDING: Final = (
         False,
     ),
 )
+BASE_URL: Final = (Opt("base_url", ("--base-url",), "Another gateway address.", metavar="URL"),)
 GATEWAY: Final = (
-    Opt("base_url", ("--base-url",), "Another gateway address.", metavar="URL"),
+    *BASE_URL,
     Opt("sandbox", ("--sandbox",), "Use the gateway inside chroma: no key, no cost.", bool, False),
 )
 COMMON: Final = (

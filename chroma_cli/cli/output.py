@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TextIO
 
 from chroma_cli.cli import text
-from chroma_cli.errors import Charged, ChromaError, OutputError
+from chroma_cli.errors import Charged, ChromaError, NotFinished, OutputError, UsageError
 from chroma_cli.settings import Terminal
 
 if TYPE_CHECKING:
@@ -137,6 +137,13 @@ class Output:
         else:
             self._say(words, label="warning", style="yellow")
 
+    def trouble(self, words: str) -> None:
+        """What went wrong with one of several jobs; not silenced by ``-q``."""
+        if self.json:
+            self._say_json({"warning": words})
+        else:
+            self._say(words, label="error", style="red")
+
     def http(self, exchange: Mapping[str, Any], words: str) -> None:
         """One HTTP exchange, with ``-v``."""
         if not self.verbose:
@@ -239,6 +246,15 @@ class Output:
             with status:
                 yield _Spinner(status)
 
+    def close(self) -> None:
+        """Let Python's own exit find nothing left to flush, whatever state the streams are in."""
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                if stream is not None:
+                    stream.flush()
+            except (OSError, ValueError):
+                _to_nowhere(stream)
+
     # --- questions ---------------------------------------------------------------------------------------
 
     def confirm(self, question: str) -> bool:
@@ -249,6 +265,14 @@ class Output:
             return typer.confirm(text.plain(question), default=False, err=True)
         except typer.Abort:
             return False
+
+    def ask_secret(self, question: str) -> str:
+        """Ask on the terminal without echo. Only where :attr:`can_ask`."""
+        import typer
+
+        return str(
+            typer.prompt(text.plain(question), hide_input=True, err=True, default="", show_default=False)
+        )
 
     def table(self, rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
         """Aligned columns on stdout; the last column takes what is left of the width."""
@@ -290,8 +314,10 @@ def _about(error: ChromaError) -> str:
     """The closing line of an error about a job: which one, and whether money went; "" where there is none."""
     which = [f"job {error.job}"] if error.job is not None else []
     which += [f"request id {error.request_id}"] if error.request_id else []
-    if not which and error.charged is Charged.NO:
+    if isinstance(error, UsageError) or (not which and error.charged is Charged.NO):
         return ""
+    if isinstance(error, NotFinished):
+        return f"It is charged when it completes. ({', '.join(which)})"
     money = {
         Charged.NO: "Nothing was charged.",
         Charged.YES: "The picture was charged.",

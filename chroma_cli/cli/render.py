@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from chroma_cli.cli import text
 from chroma_cli.clock import utc_text
+from chroma_cli.errors import Charged, ChromaError, Expired, GenerationFailed, NotFinished
 
 if TYPE_CHECKING:
     from chroma_cli.jobs.records import JobRow
+
+#: Results are kept for one hour from the submit (API page).
+RESULT_SECONDS = 3600.0
 
 _FILE_FIELDS = ("path", "url", "format", "width", "height", "bytes", "sha256")
 
@@ -36,6 +40,85 @@ def job_object(job: JobRow) -> dict[str, Any]:
         },
         "error": dict(job.error) if job.error is not None else None,
     }
+
+
+def submitted_object(job: JobRow, base_url: str) -> dict[str, Any]:
+    """The same with the two addresses where the job can be asked for, on our own base URL."""
+    address = f"{base_url}/v2/requests/{job.request_id}"
+    return {**job_object(job), "status_url": f"{address}/status", "response_url": address}
+
+
+def recorded_error(job: JobRow) -> ChromaError:
+    """How a settled job ended, as the ledger has it."""
+    said = job.error or {}
+    message = str(said.get("message") or f"The job is {job.state}.")
+    kind = Expired if job.state == "expired" else GenerationFailed
+    error = kind(message, request_id=job.request_id, job=job.number or None, charged=job.charged)
+    error.record = job
+    return error
+
+
+def left_words(job: JobRow, now: float) -> str:
+    """How long a result that was not fetched yet still stays."""
+    if job.expires_at is None:
+        return ""
+    left = min(job.expires_at - now, RESULT_SECONDS)
+    if left <= 0:
+        return "past its hour"
+    return f"{left / 60:.0f} min left" if left >= 60 else "under 1 min left"
+
+
+def job_cells(job: JobRow, now: float) -> tuple[str, ...]:
+    """One row of ``jobs``: number, state, age, cost, file, prompt."""
+    state: str = job.state
+    if job.state in ("queued", "processing", "completed"):
+        state = f"{job.state}, {left_words(job, now)}".rstrip(", ")
+    cost = text.money(job.cost) if job.cost is not None else ("-" if job.charged is Charged.NO else "?")
+    prompt = str((job.request or {}).get("prompt", ""))
+    return str(job.number), state, text.age(job.age(now)), cost, _files_cell(job), prompt
+
+
+def _files_cell(job: JobRow) -> str:
+    names = [str(entry.get("path", "")).replace("\\", "/").rpartition("/")[2] for entry in job.files.values()]
+    if not names:
+        return "-"
+    more = f" +{len(names) - 1}" if len(names) > 1 else ""
+    return text.shortened(names[0], 20) + more
+
+
+def status_detail(job: JobRow, error: ChromaError | None, now: float) -> str:
+    """The words behind the state in ``status``."""
+    if error is not None and not isinstance(error, NotFinished):
+        return text.one_line(error.message)
+    if job.state == "saved":
+        return ", ".join(str(entry.get("path")) for entry in job.files.values())
+    return left_words(job, now)
+
+
+def waiting_words(jobs: Sequence[JobRow], now: float, command: str) -> str:
+    """One line for a person: pictures are waiting, and how long."""
+    first = min((job.expires_at for job in jobs if job.expires_at is not None), default=None)
+    which = "1 picture is" if len(jobs) == 1 else f"{len(jobs)} pictures are"
+    until = ""
+    if first is not None:
+        minutes = (min(first - now, RESULT_SECONDS)) / 60
+        until = f", the first for {minutes:.0f} min more" if minutes >= 1 else ", the first about to expire"
+    return f"{which} waiting{until}: {command}"
+
+
+def unknown_words(job: JobRow) -> str:
+    """What is to be said of a job whose submit nobody heard the answer of."""
+    return (
+        f"Job {job.number} is unknown: its submit went out and no answer was heard, so it may exist and may"
+        " have been charged. Look at the provider's console, then settle it with:"
+        f" chroma jobs --forget {job.number}, or: chroma jobs --resubmit {job.number}"
+    )
+
+
+def elsewhere_words(base_url: str, count: int) -> str:
+    option = "--sandbox" if base_url == "sandbox" else f"--base-url {base_url}"
+    which = "1 job is" if count == 1 else f"{count} jobs are"
+    return f"{which} pending at another gateway, which is not asked: add {option}"
 
 
 def saved_words(job: JobRow) -> str:

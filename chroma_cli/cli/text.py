@@ -76,6 +76,14 @@ def seconds(value: float) -> str:
     return f"{whole // 86400} days"
 
 
+def age(value: float) -> str:
+    """How long ago, in one unit: ``12 s``, ``5 min``, ``3 h``, ``4 days``."""
+    for unit, length, limit in (("s", 1, 60), ("min", 60, 3600), ("h", 3600, 48 * 3600)):
+        if value < limit:
+            return f"{value // length:.0f} {unit}"
+    return f"{value // 86400:.0f} days"
+
+
 def money(value: float) -> str:
     """An amount of the gateway's credits, which are US dollars."""
     return f"${value:.3f}".rstrip("0").ljust(len("$0.00"), "0") if value < 1000 else f"${value:.2f}"

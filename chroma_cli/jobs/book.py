@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from chroma_cli.clock import Clock
 from chroma_cli.errors import Charged, LimitError
-from chroma_cli.jobs.records import Intent, JobRow, LedgerUnusable, Limit, Timings
+from chroma_cli.jobs.records import Intent, JobRow, LedgerUnusable, Limit, SeenCredits, Timings
 
 if TYPE_CHECKING:
     from chroma_cli.jobs.entries import Entries
@@ -51,7 +51,7 @@ class Book:
         *,
         limits: Sequence[Limit] = (),
         exclusive: bool = True,
-        instead: Callable[[Entries], JobRow] | None = None,
+        instead: Callable[[Intent, Sequence[Limit]], JobRow] | None = None,
     ) -> JobRow:
         """Write the intent down before anything is sent; ``instead`` does it another way (a resubmit).
 
@@ -62,7 +62,7 @@ class Book:
         if self._ledger is not None:
             try:
                 if instead is not None:
-                    return instead(self._ledger)
+                    return instead(intent, limits)
                 return self._ledger.begin(intent, limits=limits, exclusive=exclusive)
             except LedgerUnusable as trouble:
                 if limits:
@@ -212,3 +212,46 @@ class Book:
     def note_credits(self, value: float, base_url: str) -> None:
         """Remember the balance seen last."""
         self._known(lambda ledger: ledger.note_credits(value, base_url), None)
+
+    def get(self, ident: str, base_url: str) -> JobRow | None:
+        """The job of that request id or number; None when there is none, or no ledger."""
+        return self._known(lambda ledger: ledger.get(ident, base_url), None)
+
+    def pending(self, base_url: str) -> list[JobRow]:
+        """The unsettled jobs of that gateway, oldest first."""
+        return self._known(lambda ledger: ledger.pending(base_url), [])
+
+    def elsewhere(self, base_url: str) -> list[JobRow]:
+        """The unsettled jobs of all other gateways."""
+        return self._known(lambda ledger: ledger.elsewhere(base_url), [])
+
+    def claim(self, row: JobRow) -> bool:
+        """Take the job for this process; False when another one that is alive has it."""
+        if row.number == 0:
+            return True
+        return self._known(lambda ledger: ledger.claim(row.number), True)
+
+    def adopt(self, row: JobRow) -> JobRow:
+        """Take up a job that was submitted elsewhere and is known to exist."""
+        request_id = row.request_id
+        if request_id is None:
+            return row
+        return self._known(lambda ledger: ledger.adopt(request_id, row.base_url), row)
+
+    def plan_again(
+        self, row: JobRow, destination: Mapping[str, Any], promised: Sequence[str], *, exclusive: bool
+    ) -> JobRow:
+        """Promise other places for an unsettled job (``fetch -o``)."""
+        known = replace(row, destination=destination, promised=tuple(promised))
+        return self._kept(
+            known,
+            lambda ledger: ledger.plan_again(row.number, destination, promised, exclusive=exclusive),
+        )
+
+    def in_work(self, row: JobRow) -> bool:
+        """Whether another process that is alive works on it."""
+        return self._known(lambda ledger: ledger.in_work(row), False)
+
+    def last_credits(self, base_url: str) -> SeenCredits | None:
+        """The balance that a reply named last."""
+        return self._known(lambda ledger: ledger.last_credits(base_url), None)

@@ -1,4 +1,4 @@
-"""A job from the wish to the file, as steps: intend, submit, wait, locate, save.
+"""A job from the wish to the file, as steps: intend, submit, wait, collect.
 
 Each step takes the job's row and returns it as it is afterwards, recorded in the ledger *before* the next
 step begins; ``generate`` is nothing but these steps in a row, and the other commands join in where they need.
@@ -9,13 +9,14 @@ how to go on.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from chroma_cli.clock import Clock, Deadline
 from chroma_cli.errors import (
     BadReply,
+    BrokenImage,
     Charged,
     ChromaError,
     Expired,
@@ -100,6 +101,7 @@ class Lifecycle:
     fetch_command: Callable[[str], str]
     expectation: polling.Expectation | None = None
     _answered: float | None = field(default=None, init=False)
+    _destination: Destination | None = field(default=None, init=False)
 
     # --- the money rule ----------------------------------------------------------------------------------
 
@@ -120,23 +122,44 @@ class Lifecycle:
     def bring_home(self, job: JobRow, destination: Destination, deadline: Deadline) -> Done:
         """From an accepted job to its files."""
         job = self.wait(job, deadline)
-        job = self.locate(job, destination, deadline)
-        return self.save(job, destination, deadline)
+        return self.collect(job, destination, deadline)
 
-    def collect(self, job: JobRow, destination: Destination, deadline: Deadline) -> Done:
-        """From a finished job to its files, by the recorded addresses if there are any.
+    def collect(
+        self,
+        job: JobRow,
+        destination: Destination,
+        deadline: Deadline,
+        *,
+        keep: Container[int] | None = None,
+    ) -> Done:
+        """From a finished job to its files: write the addresses down, then download, check, put in place.
 
-        They may be good for longer than the result itself (7 days against 1 hour), and the other way round.
+        ``keep`` names the samples that are in place, by default those that the ledger has as saved. Recorded
+        addresses are used first: they may be good for longer than the result itself (7 days against 1 hour).
         """
-        if not job.sources:
-            job = self.locate(job, destination, deadline)
-            return self.save(job, destination, deadline)
-        try:
-            return self.save(job, destination, deadline)
-        except NotFound as error:
-            job = error.record
-            job = self.locate(replace(job, error=None), destination, deadline)
-            return self.save(job, destination, deadline)
+        keep = frozenset(job.files) if keep is None else keep
+        with self._ending_early(job, Charged.YES) as now:
+            if not job.sources:
+                self._locate(now, destination, deadline)
+            try:
+                saved = self._save(now, destination, deadline, keep)
+            except (NotFound, BrokenImage) as error:
+                if isinstance(error, BrokenImage) and now.job.sources:
+                    raise  # it was downloaded several times already
+                self._locate(now, destination, deadline)
+                saved = self._save(now, destination, deadline, keep)
+            now.job = self.book.saved(now.job)
+        self.observe(StateChanged(now.job))
+        return Done(now.job, saved)
+
+    def ask(self, job: JobRow, deadline: Deadline) -> JobRow:
+        """One question after a job that somebody else may be waiting for; its answer is recorded.
+
+        Raises GenerationFailed, Expired, NotFound, and what the client does.
+        """
+        with self._ending_early(job, job.charged) as now:
+            now.job = job = self.poll(job, deadline)
+        return job
 
     # --- intend ------------------------------------------------------------------------------------------
 
@@ -147,7 +170,7 @@ class Lifecycle:
         *,
         mode: str = "async",
         limits: tuple[Limit, ...] = (),
-        instead: Callable[[Any, Intent], JobRow] | None = None,
+        instead: Callable[[Intent, Sequence[Limit]], JobRow] | None = None,
     ) -> JobRow:
         """Write down what is about to be sent, and where its picture is to go."""
         width, height = request.size
@@ -168,7 +191,7 @@ class Lifecycle:
             limits=limits,
             # a name from a template gives way when it is taken; one named outright cannot
             exclusive=destination is not None and destination.kind == "file",
-            instead=(lambda ledger: instead(ledger, intent)) if instead is not None else None,
+            instead=instead,
         )
         self.observe(StateChanged(job))
         return job
@@ -343,17 +366,19 @@ class Lifecycle:
 
     # --- locate ------------------------------------------------------------------------------------------
 
-    def locate(self, job: JobRow, destination: Destination, deadline: Deadline) -> JobRow:
+    def _locate(self, now: _Now, destination: Destination, deadline: Deadline) -> None:
         """Get the result and write its addresses down, before anything is downloaded.
 
-        Pictures that came inside the answer are kept in temp files for :meth:`save`.
+        Pictures that came inside the answer are kept in temp files for :meth:`_save`.
         """
-        with self._ending_early(job, job.charged) as now:
-            result = self._result(job, destination, deadline)
-            now.charged = Charged.YES
-            now.job = job = self._record(job, result)
-            self.pictures.keep(job, destination, result.sources)
-        return job
+        result = self._result(now.job, destination, deadline)
+        now.job = self._record(now.job, result)
+        self._count(now.job, len(result.sources))
+        self.pictures.keep(now.job, destination, result.sources)
+
+    def _count(self, job: JobRow, came: int) -> None:
+        if job.samples is not None and came != job.samples:
+            self.observe(Warned(f"{job.samples} pictures were asked for, {came} came."))
 
     def _result(self, job: JobRow, destination: Destination, deadline: Deadline) -> Result:
         assert job.request_id is not None
@@ -398,18 +423,17 @@ class Lifecycle:
 
     # --- save --------------------------------------------------------------------------------------------
 
-    def save(self, job: JobRow, destination: Destination, deadline: Deadline) -> Done:
+    def _save(
+        self, now: _Now, destination: Destination, deadline: Deadline, keep: Container[int]
+    ) -> tuple[Saved, ...]:
         """Download what is missing, check it, put it in place; each file is recorded once it is there."""
-        with self._ending_early(job, Charged.YES) as now:
-            saved = []
-            for one in self.pictures.save_all(job, destination, deadline):
-                now.job = job = self.book.saved_file(job, one.index, one.record)
-                saved.append(one)
-                for words in one.file.warnings:
-                    self.observe(Warned(words))
-            now.job = job = self.book.saved(job)
-        self.observe(StateChanged(job))
-        return Done(job, tuple(saved))
+        saved = []
+        for one in self.pictures.save_all(now.job, destination, deadline, keep):
+            now.job = self.book.saved_file(now.job, one.index, one.record)
+            saved.append(one)
+            for words in one.file.warnings:
+                self.observe(Warned(words))
+        return tuple(saved)
 
     # --- v1: one blocking call ---------------------------------------------------------------------------
 
@@ -423,41 +447,47 @@ class Lifecycle:
     ) -> Done:
         """One v1 call that answers with the picture. There is nothing to fetch again when it goes wrong."""
         job = self.intend(request, destination, mode="sync", limits=limits)
-        job = self.call(job, destination, deadline)
-        return self.save(job, destination, deadline)
-
-    def call(self, job: JobRow, destination: Destination, deadline: Deadline) -> JobRow:
         with self._ending_early(job, Charged.NO) as now:
-            started = self.clock.monotonic()
-            pending = self.client.begin_generate_sync(
-                dict(job.request or {}), deadline, self.pictures.sinks(job, destination)
-            )
-            try:
-                answer = pending.wait()
-            except KeyboardInterrupt:
-                self._give_up(pending, now)
-                raise
-            except ChromaError as error:
-                self._not_accepted(now, error)
-                raise
-            assert answer is not None
-            if answer.state == "FAILED":
-                raise self._failed(job, answer.error)
-            now.charged = Charged.YES
-            if answer.request_id is not None:
-                job = self.book.submitted(job, answer.request_id, answer.metrics.remaining_credits)
-            now.job = job = self.book.completed(
-                job,
-                sources=self.pictures.addresses(answer.sources),
-                seed=answer.seed,
-                cost=answer.metrics.cost,
-                remaining=answer.metrics.remaining_credits,
-                timings=Timings(None, answer.metrics.inference_time, answer.metrics.total_time),
-                observed=self.clock.monotonic() - started,
-            )
-            self.pictures.keep(job, destination, answer.sources)
+            self._call(now, destination, deadline)
+            saved = self._save(now, destination, deadline, keep=())
+            now.job = self.book.saved(now.job)
+        self.observe(StateChanged(now.job))
+        return Done(now.job, saved)
+
+    def _call(self, now: _Now, destination: Destination, deadline: Deadline) -> None:
+        """The blocking call, from the intent to pictures in temp files."""
+        job = now.job
+        self._destination = destination
+        started = self.clock.monotonic()
+        pending = self.client.begin_generate_sync(
+            dict(job.request or {}), deadline, self.pictures.sinks(job, destination)
+        )
+        try:
+            answer = pending.wait()
+        except KeyboardInterrupt:
+            self._give_up(pending, now)
+            raise
+        except ChromaError as error:
+            self._not_accepted(now, error)
+            raise
+        assert answer is not None
+        if answer.state == "FAILED":
+            raise self._failed(job, answer.error)
+        now.charged = Charged.YES
+        if answer.request_id is not None:
+            job = self.book.submitted(job, answer.request_id, answer.metrics.remaining_credits)
+        now.job = job = self.book.completed(
+            job,
+            sources=self.pictures.addresses(answer.sources),
+            seed=answer.seed,
+            cost=answer.metrics.cost,
+            remaining=answer.metrics.remaining_credits,
+            timings=Timings(None, answer.metrics.inference_time, answer.metrics.total_time),
+            observed=self.clock.monotonic() - started,
+        )
+        self._count(job, len(answer.sources))
+        self.pictures.keep(job, destination, answer.sources)
         self.observe(StateChanged(job))
-        return job
 
     # --- ending early ------------------------------------------------------------------------------------
 
@@ -504,18 +534,17 @@ class Lifecycle:
                 job = self.book.note_error(job, error.as_dict())
             self.book.release(job)
         error.record = replace(job, error=error.as_dict(), charged=error.charged)
-        self.pictures.drop()
+        kept = self.pictures.drop(job, self._destination)
+        if kept:
+            error.hint = f"{error.hint or ''} What came is kept as {', '.join(kept)}.".strip()
 
     def _advice(self, job: JobRow, error: ChromaError) -> str | None:
         """The error's own hint, and the one command that brings the picture home where there is one."""
-        if job.state == "unknown":
-            further = (
-                "It is not sent again by itself, because that could pay twice. See: chroma jobs --pending"
-                if job.number
-                else "It is not sent again by itself, because that could pay twice."
-            )
-            return f"{error.hint} {further}" if error.hint else further
-        if isinstance(error, GenerationFailed | Expired) or job.settled or job.request_id is None:
+        if job.state == "unknown" and job.request_id is None:
+            rule = error.hint or "It is not sent again by itself, because that could pay twice."
+            return f"{rule} It is kept under: chroma jobs --pending" if job.number else rule
+        stranger = job.number == 0 and isinstance(error, NotFound)
+        if isinstance(error, GenerationFailed | Expired) or job.settled or stranger or not job.request_id:
             return error.hint
         command = self._pick_up(job)
         if error.hint and command in error.hint:

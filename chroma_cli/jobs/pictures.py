@@ -86,19 +86,21 @@ class Pictures:
         for index, source in enumerate(sources):
             if isinstance(source, Spooled) and self._sink is not None:
                 self._held[index], self._sink = self._sink, None
-            elif isinstance(source, Inline) and index not in job.files:
+            elif isinstance(source, Inline):
                 held = self._held[index] = self._spool(job, destination, index)
                 source.decode_into(held)
 
-    def save_all(self, job: JobRow, destination: Destination, deadline: Deadline) -> Iterator[Saved]:
-        """Save what is not saved yet, one by one; what goes wrong with one does not keep the others away.
+    def save_all(
+        self, job: JobRow, destination: Destination, deadline: Deadline, keep: Container[int] = ()
+    ) -> Iterator[Saved]:
+        """Save all samples but those in ``keep``; what goes wrong with one does not keep the others away.
 
         Raises at the end what went wrong first: BrokenImage, NotFound or Unavailable for a picture that did
         not come, OutputError at once for one that could not be put in its place.
         """
         first: ChromaError | None = None
         for index in range(max(len(job.sources), max(self._held, default=-1) + 1)):
-            if index in job.files:
+            if index in keep:
                 continue
             try:
                 yield Saved(index, self._save(job, destination, index, deadline))
@@ -107,12 +109,21 @@ class Pictures:
         if first is not None:
             raise first
 
-    def drop(self) -> None:
-        """Remove the temp files of this run that did not become pictures."""
-        for one in [*self._held.values(), *([self._sink] if self._sink is not None else [])]:
-            one.discard()
+    def drop(self, job: JobRow, destination: Destination | None) -> list[str]:
+        """Let go of the temp files of this run that did not become pictures.
+
+        What a v1 call brought cannot be had again: it is kept, and the paths are returned.
+        """
+        left = [*self._held.values(), *([self._sink] if self._sink is not None else [])]
         self._held.clear()
         self._sink = None
+        kept = []
+        for one in left:
+            if job.mode == "sync" and destination is not None and one.size:
+                kept.append(writer.keep(one, destination, late=_late(job)))
+            else:
+                one.discard()
+        return kept
 
     def sweep(self, job: JobRow, destination: Destination) -> None:
         """Remove what an earlier owner of the job left in its folders."""
@@ -126,8 +137,14 @@ class Pictures:
     def _save(self, job: JobRow, destination: Destination, index: int, deadline: Deadline) -> SavedFile:
         held = self._held.pop(index, None)
         if held is not None:
-            with held:
+            try:
                 return self._settle(held, job, destination, self._checked(held, job, destination), None)
+            except KeyboardInterrupt:
+                self._held[index] = held  # for drop, which knows what to do with it
+                raise
+            finally:
+                if index not in self._held:
+                    held.discard()
         url = self._address(job.sources[index])
         with self._spool(job, destination, index) as fresh:
             info = self._downloaded(fresh, url, deadline)

@@ -6,6 +6,7 @@ from chroma_cli.cli import delivery, options
 from chroma_cli.cli.context import Run
 from chroma_cli.cli.options import Opt, takes
 from chroma_cli.clock import Deadline
+from chroma_cli.errors import ChromaError
 
 EPILOG = """Examples:
 
@@ -44,13 +45,19 @@ def generate(run: Run) -> None:
     work = run.lifecycle  # wants the key, before any place is touched
     destination = run.place(order)
     limits = run.limits()
-    with run.showing_progress():
-        deadline = Deadline(run.clock, order.timeout)
-        if given["sync"]:
-            done = work.generate_sync(order.request, destination, deadline, limits=limits)
-        else:
-            again = given["resubmit_unknown"]
-            done = work.generate(order.request, destination, deadline, limits=limits, resubmit_unknown=again)
+    deadline = Deadline(run.clock, order.timeout)
+    try:
+        with run.showing_progress():
+            if given["sync"]:
+                done = work.generate_sync(order.request, destination, deadline, limits=limits)
+            else:
+                again = given["resubmit_unknown"]
+                done = work.generate(
+                    order.request, destination, deadline, limits=limits, resubmit_unknown=again
+                )
+    except ChromaError as error:
+        delivery.tell_failure(run, error)
+        raise
     if given["open"]:
         delivery.open_viewer(run, done)
     delivery.deliver(run, done)

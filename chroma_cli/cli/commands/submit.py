@@ -1,0 +1,52 @@
+"""``chroma submit``: send a job and leave; its picture is fetched later."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from chroma_cli.cli import options, render
+from chroma_cli.cli.context import Run
+from chroma_cli.cli.options import Opt, takes
+from chroma_cli.clock import Deadline
+from chroma_cli.errors import UsageError
+
+#: A submit that is neither taken nor refused for so long (seconds) is in trouble.
+PATIENCE: Final = 60.0
+
+EPILOG = """Examples:
+
+id=$(chroma submit "a lighthouse at dawn" -o lighthouse.png)
+
+chroma fetch "$id" --wait
+"""
+
+_OWN = (Opt("sync", ("--sync",), "Not here: it would wait.", bool, False, hidden=True),)
+
+
+@takes(
+    options.PROMPT,
+    options.picture(),
+    options.OUTPUT,
+    _OWN,
+    options.YES,
+    options.SPENDING,
+    options.GATEWAY,
+)
+def submit(run: Run) -> None:
+    """Submit a job and print its request id; -o is remembered for fetch."""
+    if run.given["sync"]:
+        raise UsageError("--sync: submit does not wait for the picture.", hint="Use: chroma generate --sync")
+    if run.given["output"] == "-":
+        raise UsageError(
+            "--output: - cannot be remembered for later.", hint="Give it to fetch: chroma fetch ID -o -"
+        )
+    order = run.order()
+    run.consent(order.request)
+    work = run.lifecycle
+    destination = run.place(order)
+    job = work.intend(order.request, destination, limits=run.limits())
+    deadline = Deadline(run.clock, PATIENCE)
+    job = work.submit(job, deadline, resubmit_unknown=run.given["resubmit_unknown"])
+    run.book.release(job)
+    run.output.result(str(job.request_id), render.submitted_object(job, run.base_url))
+    run.output.note(f"Bring it home within the hour with: {run.fetch_command(str(job.request_id))} --wait")

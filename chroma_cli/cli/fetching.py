@@ -1,0 +1,225 @@
+"""What ``fetch`` does with one job: whose it is, where its pictures go, which of them are missing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chroma_cli.cli import jobsel, render
+from chroma_cli.clock import Deadline
+from chroma_cli.errors import NotFinished, OutputError, UsageError
+from chroma_cli.images import destination as places
+from chroma_cli.images import preflight
+from chroma_cli.images.destination import Destination
+from chroma_cli.jobs.lifecycle import Done
+from chroma_cli.jobs.records import JobRow
+from chroma_cli.request.builder import ImageRequest
+
+if TYPE_CHECKING:
+    from chroma_cli.cli.context import Run
+
+
+def pending(run: Run) -> list[JobRow]:
+    """The jobs of this gateway that can be brought home now; the others are told about."""
+    own = run.book.pending(run.gateway_name)
+    for job in own:
+        if job.state == "unknown":
+            run.output.warning(render.unknown_words(job))
+    others: dict[str, int] = {}
+    for job in run.book.elsewhere(run.gateway_name):
+        others[job.base_url] = others.get(job.base_url, 0) + 1
+    for base_url, count in others.items():
+        run.output.warning(render.elsewhere_words(base_url, count))
+    free = [job for job in own if job.request_id is not None and job.state != "unknown"]
+    busy = [job for job in free if run.book.in_work(job)]
+    for job in busy:
+        run.output.note(f"Job {job.number} is being worked on by another chroma; left alone.")
+    return [job for job in free if job not in busy]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One call of ``fetch``: what was asked for, for all of its jobs."""
+
+    run: Run
+    output: str | None
+    wait: bool
+    force: bool
+    overwrite: bool
+    deadline: Deadline
+
+    @classmethod
+    def of(cls, run: Run, count: int) -> Task:
+        """Checks what can be checked before anything is asked. Raises :class:`UsageError`."""
+        output = run.given["output"]
+        if output == "-":
+            run.check_stdout()
+            if count > 1:
+                raise UsageError("--output: - takes exactly one picture.")
+        if count > 1 and _is_one_file(run, output):
+            raise UsageError(
+                f"--output: {output!r} is one file, and {count} jobs are to be fetched.",
+                hint="Name a folder, or a template like {slug}-{id}.{ext}.",
+            )
+        seconds = run.timeout() if run.given["wait"] or run.given["timeout"] else 60.0
+        return cls(
+            run,
+            output,
+            run.given["wait"],
+            run.given["force"],
+            run.given["overwrite"],
+            Deadline(run.clock, seconds),
+        )
+
+    def bring_home(self, job: JobRow) -> Done:
+        """Save what is missing of one job. Raises what stands in the way."""
+        run = self.run
+        jobsel.check_reachable(run, job)
+        keep = frozenset() if self.force else _in_place(job)
+        if job.state == "saved" and len(keep) == len(job.files):
+            return Done(job)
+        if job.state in ("failed", "expired") and not self.force:
+            raise render.recorded_error(job)
+        if not run.book.claim(job):
+            raise NotFinished(
+                f"Job {job.number} is being worked on by another chroma process.",
+                hint="Let it finish; if it is stopped, run this again.",
+                request_id=job.request_id,
+                job=job.number,
+                charged=job.charged,
+            )
+        try:
+            return self._collected(job, keep)
+        finally:
+            run.book.release(job)
+
+    def _collected(self, job: JobRow, keep: frozenset[int]) -> Done:
+        work = self.run.lifecycle
+        work.pictures.resumed = True
+        if job.state in ("queued", "processing", "unknown", "expired", "failed"):
+            job = work.wait(job, self.deadline) if self.wait else self._asked(job)
+        if job.number == 0:  # it exists: from here on the ledger knows it, too
+            job = replace(self.run.book.adopt(job), state="completed", charged=job.charged)
+            self.run.book.claim(job)
+        job, destination = self._place(job)
+        if job.destination is not None:
+            work.pictures.sweep(job, destination)
+        return work.collect(job, destination, self.deadline, keep=keep)
+
+    def _asked(self, job: JobRow) -> JobRow:
+        if job.sources:
+            return job
+        answer = self.run.lifecycle.ask(job, self.deadline)
+        if answer.state != "completed":
+            raise NotFinished(
+                "Not finished yet; the job goes on.",
+                hint=f"Wait for it with: {self.run.fetch_command(str(job.request_id))} --wait",
+                request_id=job.request_id,
+                job=job.number or None,
+                charged=answer.charged,
+            )
+        return answer
+
+    def _place(self, job: JobRow) -> tuple[JobRow, Destination]:
+        """Where the pictures go: ``-o`` of now, else of then, else a name by the id in this folder."""
+        remembered = self._remembered(job)
+        if self.output is None and remembered is not None:
+            if self.force and _only_ours(remembered, job):
+                remembered = replace(remembered, overwrite=True)
+            return job, remembered
+        planned = self._planned(job)
+        if job.number and not job.settled:
+            job = self.run.book.plan_again(
+                job, planned.as_dict(), planned.promises(), exclusive=planned.kind == "file"
+            )
+            job = replace(job, state="completed")
+        return replace(job, destination=planned.as_dict()), planned
+
+    def _remembered(self, job: JobRow) -> Destination | None:
+        if job.destination is None:
+            return None
+        try:
+            remembered = Destination.from_dict(job.destination)
+        except OutputError:
+            return None
+        return None if remembered.kind == "stdout" else remembered
+
+    def _planned(self, job: JobRow) -> Destination:
+        run = self.run
+        known = ImageRequest.from_payload(job.request) if job.request else None
+        values: dict[str, Any] = dict(job.request or {})
+        values["id"] = job.request_id
+        if job.seed is not None:
+            values["seed"] = job.seed
+        samples = job.samples or max(1, len(job.sources))
+        promised = run.book.promised(job)
+        planned = places.plan(
+            self.output,
+            cwd=str(Path.cwd()),
+            values=values,
+            samples=samples,
+            image_format=_format(known, self.output),
+            now=run.clock.wall(),
+            size=known.size if known is not None else None,
+            overwrite=self.overwrite,
+            promised=promised,
+        )
+        width, height = known.size if known is not None else (1024, 1024)
+        preflight.check(
+            planned,
+            estimate=preflight.estimate_bytes(width, height, samples, planned.image_format),
+            token=job.token or "fetch",
+            rescue_dir=str(run.settings.rescue_dir),
+            promised=promised,
+        )
+        return planned
+
+
+def _is_one_file(run: Run, output: str | None) -> bool:
+    """Whether ``-o`` names one file outright."""
+    cwd = str(Path.cwd())
+    image_format = places.wanted_format(output, cwd=cwd) or "png"
+    sample = {"id": "0", "seed": 0}
+    now = run.clock.wall()
+    return (
+        places.plan(output, cwd=cwd, values=sample, samples=1, image_format=image_format, now=now).kind
+        == "file"
+    )
+
+
+def _format(known: ImageRequest | None, output: str | None) -> str:
+    """The format to plan a name for; what the bytes are decides in the end."""
+    wanted = places.wanted_format(output, cwd=str(Path.cwd()))
+    if known is not None and known.image_format:
+        return known.image_format if wanted is None else wanted
+    return wanted or "png"
+
+
+def _in_place(job: JobRow) -> frozenset[int]:
+    """The samples whose files are there, with the bytes that were saved."""
+    return frozenset(index for index, entry in job.files.items() if _is_whole(entry))
+
+
+def _is_whole(entry: Mapping[str, Any]) -> bool:
+    path = entry.get("path")
+    if path == "-":
+        return True  # it went to a pipe
+    if not isinstance(path, str):
+        return False
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == entry.get("sha256")
+    except (OSError, ValueError):
+        return False
+
+
+def _only_ours(remembered: Destination, job: JobRow) -> bool:
+    """Whether all that lies at the job's places is its own work."""
+    recorded = {entry.get("path"): entry for entry in job.files.values()}
+    return all(
+        not Path(path).exists() or (path in recorded and _is_whole(recorded[path]))
+        for path in remembered.paths()
+    )

@@ -1,0 +1,77 @@
+"""Which jobs a command line means: request ids and job numbers, known to this ledger or not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from chroma_cli.cli.text import one_line
+from chroma_cli.errors import Charged, InvalidParameters, NotFound, OutcomeUnknown, Problem, UsageError
+from chroma_cli.jobs.records import JobRow
+from chroma_cli.request import schema
+
+if TYPE_CHECKING:
+    from chroma_cli.cli.context import Run
+
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+def check(idents: Sequence[str]) -> list[str]:
+    """The ids without repetitions. Raises :class:`UsageError` for none, and for what cannot be one."""
+    if not idents:
+        raise UsageError("ID: name at least one request id or job number.", hint="See: chroma jobs")
+    problems = [
+        Problem("ID", f"{one_line(ident)[:60]!r} is no request id and no job number")
+        for ident in idents
+        if not _ID.fullmatch(ident)
+    ]
+    if problems:
+        raise InvalidParameters(problems)
+    return list(dict.fromkeys(idents))
+
+
+def find(run: Run, ident: str) -> JobRow | None:
+    """The job of this ledger; None for an id that it never saw, or when there is no ledger."""
+    return run.book.get(ident, run.gateway_name)
+
+
+def stranger(run: Run, request_id: str) -> JobRow:
+    """A job that only its id is known of."""
+    return JobRow(
+        number=0,
+        token="",
+        base_url=run.gateway_name,
+        mode="async",
+        state="unknown",
+        charged=Charged.UNKNOWN,
+        expected_cost=schema.TYPICAL_COST,
+        created_at=run.clock.wall(),
+        updated_at=run.clock.wall(),
+        request_id=request_id,
+    )
+
+
+def check_reachable(run: Run, job: JobRow) -> str:
+    """The id to ask for. The key never goes to an address from an old row, so that must be this gateway's.
+
+    Raises :class:`UsageError` for another gateway's job, :class:`OutcomeUnknown` or :class:`NotFound` for one
+    without an id.
+    """
+    if job.base_url != run.gateway_name:
+        option = "--sandbox" if job.base_url == "sandbox" else f"--base-url {job.base_url}"
+        raise UsageError(
+            f"Job {job.number} was sent to another gateway: {job.base_url}.",
+            hint=f"Add {option}",
+            job=job.number,
+        )
+    if job.request_id is not None:
+        return job.request_id
+    if job.state in ("submitting", "unknown"):
+        raise OutcomeUnknown(
+            f"Job {job.number} has no request id: nobody knows whether its submit arrived.",
+            hint=f"Look at the provider's console; then settle it with: chroma jobs --forget {job.number}"
+            f" or: chroma jobs --resubmit {job.number}",
+            job=job.number,
+        )
+    raise NotFound(f"Job {job.number} was never accepted; there is nothing to fetch.", job=job.number)

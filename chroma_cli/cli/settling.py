@@ -1,0 +1,97 @@
+"""What a person can do about entries of the ledger: forget, send again, prune."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from chroma_cli.cli import jobsel, render, text
+from chroma_cli.clock import Deadline
+from chroma_cli.errors import ChromaError, Declined, NotFound, UsageError
+from chroma_cli.images.destination import Destination
+from chroma_cli.jobs.records import JobRow
+from chroma_cli.request.builder import ImageRequest
+
+if TYPE_CHECKING:
+    from chroma_cli.cli.context import Run
+    from chroma_cli.jobs.ledger import Ledger
+
+#: As for ``submit``, in seconds.
+_PATIENCE = 60.0
+
+
+class LedgerRequired(ChromaError):
+    type = "ledger"
+
+
+def required_ledger(run: Run) -> Ledger:
+    """The ledger, for commands that are about nothing else."""
+    if run.ledger is None:
+        raise LedgerRequired(
+            "There is no job ledger to look at.", hint="Leave out CHROMA_NO_LEDGER, or see the warning above."
+        )
+    return run.ledger
+
+
+def prune(run: Run, days: int) -> None:
+    """Remove old settled jobs; never unsettled ones, nor this month's costs."""
+    removed = required_ledger(run).prune(days)
+    run.output.result(f"{removed} jobs removed", {"removed": removed})
+
+
+def forget(run: Run, ident: str) -> None:
+    """Settle a job as not worth asking about any more."""
+    ledger = required_ledger(run)
+    job = _known(run, ident)
+    if job.settled:
+        raise UsageError(f"Job {job.number} is settled already: it is {job.state}.", job=job.number)
+    if not ledger.claim(job.number):
+        raise UsageError(f"Job {job.number} is being worked on by another chroma process.", job=job.number)
+    job = ledger.settle_forgotten(job.number)
+    run.output.result(f"job {job.number} forgotten", render.job_object(job))
+
+
+def resubmit(run: Run, ident: str) -> None:
+    """Settle a job whose outcome nobody knows, and send the same request again as a new job."""
+    ledger = required_ledger(run)
+    old = _known(run, ident)
+    if old.base_url != run.gateway_name:
+        jobsel.check_reachable(run, old)
+    if not old.request:
+        raise UsageError(f"Job {old.number} cannot be sent again: its request is not known.", job=old.number)
+    body = old.request
+    request = ImageRequest.from_payload(body)
+    _ask(run, old, request)
+    work = run.lifecycle
+    destination = Destination.from_dict(old.destination) if old.destination else None
+    job = work.intend(
+        request,
+        destination,
+        limits=run.limits(),
+        instead=lambda intent, limits: ledger.resubmit(
+            old.number, replace(intent, request=body), limits=limits
+        ),
+    )
+    job = work.submit(job, Deadline(run.clock, _PATIENCE))
+    run.book.release(job)
+    run.output.result(str(job.request_id), render.submitted_object(job, run.base_url))
+    run.output.note(f"Bring it home with: {run.fetch_command(str(job.request_id))} --wait")
+
+
+def _ask(run: Run, old: JobRow, request: ImageRequest) -> None:
+    """Sending again may pay twice, so a person has to want it."""
+    if run.given["yes"]:
+        return
+    what = f"job {old.number} again, for about {text.money(request.expected_cost)}"
+    if not run.output.can_ask:
+        raise UsageError(f"Sending {what}, needs --yes: the first one may have been charged as well.")
+    if not run.output.confirm(f"Send {what}? The first one may have been charged as well."):
+        raise Declined("Nothing was sent.")
+
+
+def _known(run: Run, ident: str) -> JobRow:
+    [ident] = jobsel.check([ident])
+    job = required_ledger(run).get(ident)
+    if job is None:
+        raise NotFound(f"There is no job {ident} in the ledger.", hint="See: chroma jobs")
+    return job

@@ -1,0 +1,70 @@
+"""One piece of work for each of several jobs, at the same time, and what becomes of the exit code."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeVar
+
+from chroma_cli.errors import ChromaError, ExitCode, SomeFailed, SomeUnfinished
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_AT_ONCE: Final = 8
+
+
+def each(
+    items: Sequence[Item], work: Callable[[Item], Result]
+) -> Iterator[tuple[Item, Result | ChromaError]]:
+    """``work(item)`` for all items, at most 8 at a time, handed out as they end; an error is a result too.
+
+    A single item runs in this very thread, so that Ctrl-C reaches it. The others run in daemon threads: at
+    an interrupt nobody waits for them, and what they held is free when the process is gone.
+    """
+    if len(items) == 1:
+        yield items[0], _attempt(work, items[0])
+        return
+    waiting: queue.SimpleQueue[Item] = queue.SimpleQueue()
+    ended: queue.SimpleQueue[tuple[Item, Result | ChromaError | BaseException]] = queue.SimpleQueue()
+    for item in items:
+        waiting.put(item)
+
+    def run() -> None:
+        while True:
+            try:
+                item = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                ended.put((item, _attempt(work, item)))
+            except BaseException as bug:  # raised again in the thread that waits
+                ended.put((item, bug))
+
+    for _ in range(min(_AT_ONCE, len(items))):
+        threading.Thread(target=run, daemon=True).start()
+    for _ in items:
+        item, result = ended.get()
+        if isinstance(result, BaseException) and not isinstance(result, ChromaError):
+            raise result
+        yield item, result
+
+
+def _attempt(work: Callable[[Item], Result], item: Item) -> Result | ChromaError:
+    try:
+        return work(item)
+    except ChromaError as error:
+        return error
+
+
+def conclude(errors: Sequence[ChromaError], total: int) -> None:
+    """End the whole call: with a single job's own error, else with 7 or 11; return when all went well."""
+    if not errors:
+        return
+    if total == 1:
+        raise errors[0]
+    failed = [error for error in errors if error.exit_code is not ExitCode.NOT_FINISHED]
+    if not failed:
+        raise SomeUnfinished(f"{len(errors)} of {total} jobs are not finished yet.")
+    raise SomeFailed(f"{len(failed)} of {total} jobs did not end well.")
