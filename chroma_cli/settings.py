@@ -6,7 +6,6 @@ disk, and the rule for gateway addresses.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -283,6 +282,8 @@ def is_loopback(host: str) -> bool:
     """Whether ``host`` (a name or an address, without brackets) is this machine by its very spelling."""
     if host.casefold().rstrip(".") == "localhost":
         return True
+    import ipaddress
+
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -318,14 +319,14 @@ def read_config(path: Path) -> Config:
 
     Raises :class:`ConfigError` for what is not TOML (with the line), not UTF-8, or a key that does not exist.
     """
-    import tomllib
-
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
         return Config(path, False, None, {}, {}, {})
     except OSError as error:
         raise ConfigError(f"The config file {path} cannot be read: {error.strerror}.") from error
+    import tomllib
+
     try:
         table = tomllib.loads(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

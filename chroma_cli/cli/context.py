@@ -7,7 +7,6 @@ properties that need them.
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -55,6 +54,13 @@ class Order:
     preset: str | None
     output: str | None
     timeout: float
+
+
+def _draw_seed() -> int:
+    """A seed that no other run draws; from the system, because ``secrets`` is slow to import."""
+    from random import SystemRandom
+
+    return SystemRandom().randint(0, schema.SEED_DRAWN_MAX)
 
 
 class Run:
@@ -136,7 +142,7 @@ class Run:
             built = builder.build(
                 levels,
                 self.presets,
-                draw_seed=lambda: secrets.randbelow(schema.SEED_DRAWN_MAX + 1),
+                draw_seed=_draw_seed,
                 file_format=file_format,
             )
         except InvalidParameters as error:
@@ -214,6 +220,8 @@ class Run:
 
     def place(self, order: Order) -> Destination:
         """Settle where the pictures go, and find out whether that will work."""
+        import secrets
+
         from chroma_cli.images import destination, preflight
 
         if order.output == "-":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TextIO
 
@@ -168,6 +167,8 @@ class Output:
             self._say(about)
 
     def _say_traceback(self, error: BaseException) -> None:
+        import traceback
+
         words = "".join(traceback.format_exception(error)).rstrip()
         if self.json:
             self._say_json({"debug": words})

@@ -6,7 +6,6 @@ raises :class:`Unfit` with the reason in words; the builder adds where the value
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 import unicodedata
@@ -40,6 +39,8 @@ def show(value: object) -> str:
 
 def nearest(word: str, names: Iterable[str]) -> str | None:
     """The one name that ``word`` was most likely meant to be."""
+    import difflib
+
     found = difflib.get_close_matches(word.casefold(), list(names), n=1, cutoff=0.6)
     return found[0] if found else None
 
