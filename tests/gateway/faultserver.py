@@ -145,8 +145,8 @@ class _Route:
 
 
 class FaultServer:
-    """See the module's text. ``tls`` is a server-side SSLContext for https. With a ``greeting``, the server says
-    just that to whoever connects, and hangs up.
+    """See the module's text. ``tls`` is a server-side SSLContext for https. With a ``greeting`` it
+    says just that to whoever connects, and hangs up.
     """
 
     def __init__(

@@ -32,6 +32,7 @@ from chroma_cli.errors import (
     UsageError,
     WrongAddress,
 )
+from chroma_cli.gateway.bounded import Flight
 from chroma_cli.gateway.events import CreditsSeen, Throttled
 from chroma_cli.gateway.pictures import Address, Inline, Spooled
 
@@ -595,6 +596,21 @@ def test_settling_before_anything_was_sent(bench: Bench) -> None:
     pending = bench.client.begin_submit(BODY, bench.deadline())
     with pytest.raises(NetworkError, match="not sent"):
         pending.settle(10)
+    assert bench.server.requests() == []
+
+
+def test_settling_after_an_interrupt_just_before_the_send(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.server.on(*SUBMIT, QUEUED)
+    pending = bench.client.begin_submit(BODY, bench.deadline())
+    with monkeypatch.context() as patch:
+        patch.setattr(Flight, "launch", raiser(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            pending.wait()
+    with pytest.raises(NetworkError, match="not sent"):
+        pending.settle(10)
+    assert pending.charged is Charged.NO
     assert bench.server.requests() == []
 
 

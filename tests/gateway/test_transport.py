@@ -31,7 +31,7 @@ from chroma_cli.errors import (
     WrongAddress,
 )
 from chroma_cli.gateway.body import Body, Reading, decode, read_body
-from chroma_cli.gateway.bounded import Gate
+from chroma_cli.gateway.bounded import Abandoned, Gate
 
 BODY = {"prompt": "a knight", "seed": 7, "samples": 1}
 STATUS = ("GET", "/v2/requests/job-1/status")
@@ -84,6 +84,16 @@ def test_workers_end_soon_after_they_are_given_up(bench: Bench) -> None:
     with pytest.raises(NetworkError):
         bench.client.status("job-1", bench.deadline(0.2))
     join_workers()
+
+
+def test_a_gate_that_was_closed_lets_nothing_through(bench: Bench) -> None:
+    gate, sink = Gate(), bench.sink()
+    gate.write(sink, b"before")
+    assert gate.abandon() is False
+    for late in (lambda: gate.write(sink, b"after"), gate.mark_connected, lambda: gate.open(bench.sink)):
+        with pytest.raises(Abandoned):
+            late()
+    assert (sink.data, gate.connected, len(bench.sinks)) == (b"before", False, 1)
 
 
 def test_interrupt_ends_a_get(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,6 +158,23 @@ def test_compression_that_was_not_asked_for(bench: Bench, encoding: str, pack: A
     assert bench.server.requests()[0].headers["accept-encoding"] == "identity"
 
 
+def test_a_bomb_comes_out_in_small_pieces() -> None:
+    class Largest:
+        piece = size = 0
+
+        def write(self, data: bytes) -> None:
+            self.piece = max(self.piece, len(data))
+            self.size += len(data)
+
+        def reset(self) -> None: ...
+
+    sink = Largest()
+    bomb = gzip.compress(PNG + bytes(8_000_000))
+    body = read_all([bomb], "gzip", sink_factory=lambda: sink)
+    assert body.fault is None
+    assert (sink.size, sink.piece) == (len(PNG) + 8_000_000, 65536)
+
+
 def test_truncated_gzip_is_not_whole() -> None:
     packed = gzip.compress(os.urandom(1000))[:-12]
     body = read_all([packed], "gzip")
@@ -204,6 +231,7 @@ def test_cookies_are_not_kept(bench: Bench) -> None:
     for _ in range(2):
         bench.client.status("job-1", bench.deadline())
     assert all("cookie" not in request.headers for request in bench.server.requests())
+    assert list(bench.client._transport._session("api").cookies) == []
 
 
 def test_netrc_and_proxies_are_not_for_loopback(
