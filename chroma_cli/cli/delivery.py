@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chroma_cli.cli import render
-from chroma_cli.errors import Charged, ChromaError, OutputExists
+from chroma_cli.errors import Charged, ChromaError, OutputError, OutputExists
 
 if TYPE_CHECKING:
     from chroma_cli.cli.context import Run
@@ -18,12 +18,12 @@ def deliver(run: Run, done: Done) -> None:
     Raises :class:`OutputExists` (exit 10) at the end for a picture that had to give way to another file: it
     is saved all the same.
     """
-    if run.output.json:
-        run.output.result("", render.job_object(done.job))
-    else:
-        for one in done.saved:
-            if one.file.path != "-":
-                run.output.result(one.file.path)
+    try:
+        _print(run, done)
+    except OutputError as error:
+        error.charged = done.job.charged
+        error.about(request_id=done.job.request_id, job=done.job.number or None)
+        raise
     if done.saved:
         run.output.note(render.saved_words(done.job))
     displaced = [one.file for one in done.saved if one.file.displaced_from]
@@ -40,11 +40,20 @@ def deliver(run: Run, done: Done) -> None:
         )
 
 
+def _print(run: Run, done: Done) -> None:
+    if run.output.json:
+        run.output.result("", render.job_object(done.job))
+        return
+    for one in done.saved:
+        if one.file.path != "-":
+            run.output.result(one.file.path)
+
+
 def delivered(run: Run, done: Done) -> ChromaError | None:
     """As :func:`deliver`, with the error as a result, for one job of several."""
     try:
         deliver(run, done)
-    except OutputExists as error:
+    except OutputError as error:
         error.record = done.job
         return error
     return None

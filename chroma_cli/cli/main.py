@@ -20,6 +20,7 @@ from chroma_cli.errors import (
     ChromaError,
     InternalError,
     Interrupted,
+    OutputError,
     Terminated,
     TerminationRequest,
     UsageError,
@@ -48,14 +49,22 @@ COMMANDS: Final[Mapping[str, str]] = {
 
 def entry() -> None:
     """The console script."""
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said: no traceback from Python's own exit
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; never raises, whatever happens below."""
     args = list(sys.argv[1:] if argv is None else argv)
-    if args in (["--version"], ["-V"]):
-        return _version()
+    try:
+        return _version() if args in (["--version"], ["-V"]) else _main(args)
+    except KeyboardInterrupt as stop:  # again, while the first one was being answered; or at the very start
+        return int((Terminated if isinstance(stop, TerminationRequest) else Interrupted).exit_code)
+
+
+def _main(args: list[str]) -> int:
     from chroma_cli.cli.context import Run
 
     env = settings.environment()
@@ -78,9 +87,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _version() -> int:
-    with contextlib.suppress(BrokenPipeError):
-        sys.stdout.write(f"chroma {__version__}\n")
-        sys.stdout.flush()
+    from chroma_cli.cli.output import Output
+
+    terminal = settings.Settings(settings.environment()).terminal
+    output = Output(terminal, json=False, quiet=False, verbose=False, debug=False)
+    try:
+        output.result(f"chroma {__version__}")
+    except ChromaError as error:
+        output.error(error)
+        return int(error.exit_code)
+    finally:
+        output.close()
     return 0
 
 
@@ -98,6 +115,8 @@ def _internal(bug: Exception) -> ChromaError:
 def _dispatch(args: list[str], run: Run) -> int:
     import typer
 
+    if not args:
+        raise UsageError(f"Name a command: {', '.join(COMMANDS)}.", hint=_usage_hint(args))
     app = make_app(run, _named(args))
     try:
         code = app(args=args, prog_name="chroma", standalone_mode=False)
@@ -105,6 +124,12 @@ def _dispatch(args: list[str], run: Run) -> int:
         raise Interrupted("Interrupted.") from None
     except typer.TyperException as error:
         raise UsageError(error.format_message(), hint=_usage_hint(args)) from error
+    except SystemExit:
+        return 0  # help for a reader that has gone (| head): rich ends the program
+    except OSError as error:
+        if run.given:
+            raise
+        raise OutputError(f"stdout cannot be written: {error.strerror}.") from error  # only help comes so early
     run.farewell()
     return code if isinstance(code, int) else int(run.exit_code)
 
@@ -129,7 +154,6 @@ def make_app(run: Run, only: str | None = None) -> typer.Typer:
     app = typer.Typer(
         name="chroma",
         add_completion=False,
-        no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -137,8 +161,7 @@ def make_app(run: Run, only: str | None = None) -> typer.Typer:
 
     def version(value: bool) -> None:
         if value:
-            _version()
-            raise typer.Exit
+            raise typer.Exit(_version())
 
     @app.callback()
     def root(

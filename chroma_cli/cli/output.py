@@ -222,7 +222,13 @@ class Output:
         if self._console is None:
             from rich.console import Console
 
-            self._console = Console(
+            class Steady(Console):
+                """rich's own answer to a closed pipe ends the program, and a paid job with it."""
+
+                def on_broken_pipe(self) -> None:
+                    raise BrokenPipeError
+
+            self._console = Steady(
                 file=self._stderr,
                 stderr=True,
                 highlight=False,

@@ -58,7 +58,7 @@ class Watch:
 
     def _retrying(self, event: events.Retrying) -> None:
         if self.progress is not None:
-            self.progress.line(f"{event.reason}; trying again in {text.seconds(event.seconds)}")
+            self.progress.line(f"{event.reason.rstrip('.')}; trying again in {text.seconds(event.seconds)}")
 
     def _changed(self, job: JobRow) -> None:
         if self.progress is None or job.state in ("saved", "failed", "expired", "unknown"):
