@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from chroma_cli.cli import prompt
 from chroma_cli.cli.output import Output
-from chroma_cli.cli.watch import Watch
 from chroma_cli.clock import SystemClock
 from chroma_cli.errors import (
     ConfigError,
@@ -31,6 +30,7 @@ from chroma_cli.request.builder import ImageRequest, Level
 from chroma_cli.settings import Key, Settings
 
 if TYPE_CHECKING:
+    from chroma_cli.cli.watch import Watch
     from chroma_cli.gateway.client import Client
     from chroma_cli.images.destination import Destination
     from chroma_cli.jobs.book import Book
@@ -364,6 +364,8 @@ class Run:
 
     @cached_property
     def watch(self) -> Watch:
+        from chroma_cli.cli.watch import Watch
+
         return Watch(self.output, self._note_credits)
 
     def _note_credits(self, value: float) -> None:

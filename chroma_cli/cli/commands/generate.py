@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chroma_cli.cli import delivery, options
+from chroma_cli.cli import options
 from chroma_cli.cli.context import Run
 from chroma_cli.cli.options import Opt, takes
 from chroma_cli.clock import Deadline
@@ -41,6 +41,8 @@ def generate(run: Run) -> None:
     if given["dry_run"]:
         run.output.result_json(run.call_of(order, sync=given["sync"]))
         return
+    from chroma_cli.cli import delivery
+
     run.consent(order.request)
     work = run.lifecycle  # wants the key, before any place is touched
     destination = run.place(order)
