@@ -129,7 +129,8 @@ def _dispatch(args: list[str], run: Run) -> int:
     except OSError as error:
         if run.given:
             raise
-        raise OutputError(f"stdout cannot be written: {error.strerror}.") from error  # only help comes so early
+        # before a command begins only help is written
+        raise OutputError(f"stdout cannot be written: {error.strerror}.") from error
     run.farewell()
     return code if isinstance(code, int) else int(run.exit_code)
 
