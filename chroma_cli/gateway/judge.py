@@ -47,6 +47,8 @@ from chroma_cli.gateway.values import usable_id
 _MOST_SENDS: Final = 3
 #: Times that a completed job is asked for the picture that its answer lacks.
 _MOST_EMPTY: Final = 3
+#: A POST that finds no connection is tried again for this long, in seconds.
+_CONNECT_PATIENCE: Final = 20.0
 
 T = TypeVar("T")
 
@@ -124,7 +126,10 @@ class Judge:
 
     def _unsent_or_lost(self, outcome: NoReply, resubmit: bool) -> Exception:
         if not outcome.connected:
-            return self._unreached(outcome, self._host)
+            problem = self._unreached(outcome, self._host)
+            if isinstance(problem, Again):  # nothing is at stake yet: a wrong address should not take minutes
+                problem.within = _CONNECT_PATIENCE
+            return problem
         return self._lost(f"No answer came from the gateway: {outcome.reason}.", resubmit)
 
     def _lost(self, message: str, resubmit: bool) -> Exception:

@@ -30,12 +30,19 @@ class Again(Exception):  # noqa: N818  # never leaves this layer
     """
 
     def __init__(
-        self, error: ChromaError, *, wait: float | None = None, most: int | None = None, lost: bool = False
+        self,
+        error: ChromaError,
+        *,
+        wait: float | None = None,
+        most: int | None = None,
+        within: float | None = None,
+        lost: bool = False,
     ) -> None:
         super().__init__(error.message)
         self.error = error
         self.wait = wait
         self.most = most
+        self.within = within
         self.lost = lost
 
 
@@ -49,6 +56,7 @@ class Tries:
         self._attempts = attempts
         self._count = 0
         self._limited = 0
+        self._patient_until: float | None = None
 
     def next_wait(self, again: Again) -> float:
         """Seconds to wait before the next try; raises the outcome's error when there is to be none."""
@@ -65,10 +73,19 @@ class Tries:
             wait = _BACKOFF.delay(self._count, jitter)
         else:
             wait = again.wait + min(_SPREAD * jitter(), max(0.0, left - again.wait) / 2)
-        if wait >= left:
+        if wait >= left or self._lost_patience(again, wait):
             raise again.error
         self._transport.tell(Retrying(self._what, round(wait, 3), again.error.message))
         return wait
+
+    def _lost_patience(self, again: Again, wait: float) -> bool:
+        """Whether the next try would come later than such an outcome is worth."""
+        if again.within is None:
+            return False
+        now = self._transport.clock.monotonic()
+        if self._patient_until is None:
+            self._patient_until = now + again.within
+        return now + wait > self._patient_until
 
 
 def persist(
