@@ -99,7 +99,7 @@ class Task:
     def _collected(self, job: JobRow, keep: frozenset[int]) -> Done:
         work = self.run.lifecycle
         work.pictures.resumed = True
-        if job.state in ("queued", "processing", "unknown", "expired", "failed"):
+        if job.state not in ("completed", "saved"):
             job = work.wait(job, self.deadline) if self.wait else self._asked(job)
         if job.number == 0:  # it exists: from here on the ledger knows it, too
             job = replace(self.run.book.adopt(job), state="completed", charged=job.charged)
@@ -127,7 +127,7 @@ class Task:
         """Where the pictures go: ``-o`` of now, else of then, else a name by the id in this folder."""
         remembered = self._remembered(job)
         if self.output is None and remembered is not None:
-            if self.force and _only_ours(remembered, job):
+            if self.overwrite or (self.force and _only_ours(remembered, job)):
                 remembered = replace(remembered, overwrite=True)
             return job, remembered
         planned = self._planned(job)
@@ -171,7 +171,7 @@ class Task:
         preflight.check(
             planned,
             estimate=preflight.estimate_bytes(width, height, samples, planned.image_format),
-            token=job.token or "fetch",
+            token=job.token,
             rescue_dir=str(run.settings.rescue_dir),
             promised=promised,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -40,7 +41,7 @@ def stranger(run: Run, request_id: str) -> JobRow:
     """A job that only its id is known of."""
     return JobRow(
         number=0,
-        token="",
+        token=secrets.token_hex(8),
         base_url=run.gateway_name,
         mode="async",
         state="unknown",

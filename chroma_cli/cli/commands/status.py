@@ -39,8 +39,11 @@ def status(run: Run) -> None:
 
 
 def _ask(run: Run, job: JobRow) -> JobRow:
-    """The job as the ledger has it when nothing can change any more, else as the gateway says now."""
-    if job.state in ("saved", "failed", "expired"):
+    """The job as the ledger has it when nothing can change any more, else as the gateway says now.
+
+    A job whose addresses are recorded is complete, and can be had for longer than the gateway knows of it.
+    """
+    if job.state in ("saved", "failed", "expired") or (job.state == "completed" and job.sources):
         return job
     jobsel.check_reachable(run, job)
     return run.lifecycle.ask(job, Deadline(run.clock, DEFAULT_SECONDS))
