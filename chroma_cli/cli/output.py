@@ -323,7 +323,7 @@ def _about(error: ChromaError) -> str:
     which += [f"request id {error.request_id}"] if error.request_id else []
     if isinstance(error, UsageError) or (not which and error.charged is Charged.NO):
         return ""
-    if isinstance(error, NotFinished):
+    if isinstance(error, NotFinished) or getattr(error.record, "state", None) in ("queued", "processing"):
         return f"It is charged when it completes. ({', '.join(which)})"
     money = {
         Charged.NO: "Nothing was charged.",
