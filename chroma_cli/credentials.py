@@ -134,14 +134,15 @@ def _forget_in_file(path: Path, base_url: str) -> bool:
 
 
 def _keyring() -> Any | None:
-    """The keyring module when it is installed and has a real backend."""
+    """The keyring module when it is installed and has a usable backend: those that only refuse or forget
+    have a priority of 0 or less."""
     try:
         import keyring
-        from keyring.backends import fail, null
-    except ImportError:
+
+        usable = getattr(keyring.get_keyring(), "priority", 1) > 0
+    except Exception:  # not installed, or a backend that cannot be loaded, which may raise anything
         return None
-    backend = keyring.get_keyring()
-    return None if isinstance(backend, fail.Keyring | null.Keyring) else keyring
+    return keyring if usable else None
 
 
 def _keyring_get(base_url: str) -> str | None:
@@ -150,8 +151,8 @@ def _keyring_get(base_url: str) -> str | None:
         return None
     try:
         found = ring.get_password(SERVICE, base_url)
-    except ring.errors.KeyringError:
-        return None  # locked, or no session to ask: the file is next
+    except Exception:  # locked, or no session to ask; each backend has errors of its own. The file is next
+        return None
     return found if isinstance(found, str) else None
 
 
@@ -161,7 +162,7 @@ def _keyring_set(base_url: str, text: str) -> bool:
         return False
     try:
         ring.set_password(SERVICE, base_url, text)
-    except ring.errors.KeyringError:
+    except Exception:  # as above
         return False
     return True
 
@@ -172,6 +173,6 @@ def _keyring_delete(base_url: str) -> bool:
         return False
     try:
         ring.delete_password(SERVICE, base_url)
-    except ring.errors.KeyringError:
+    except Exception:  # as above
         return False
     return True

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from chroma_cli.clock import Clock, Deadline
 from chroma_cli.errors import (
-    BadReply,
     BrokenImage,
     Charged,
     ChromaError,
@@ -49,6 +48,8 @@ GRACE: Final = 10.0
 CONTACT: Final = 60.0
 #: A 404 this soon after the submit is a gateway that has not caught up with itself (seconds).
 SETTLING: Final = 5.0
+#: The client gives up when its next try would come after the deadline; it waits at most this long (seconds).
+_LAST_TRY: Final = 8.0
 _TICK: Final = 0.25
 _HEARTBEAT: Final = 60.0
 
@@ -216,7 +217,6 @@ class Lifecycle:
             if answer is not None:
                 now.job = job = self.book.submitted(job, answer.request_id, answer.remaining_credits)
                 now.charged = Charged.UNKNOWN
-                self._answered = self.clock.monotonic()
             if stopped is not None:
                 raise stopped
         self.observe(StateChanged(job))
@@ -283,7 +283,7 @@ class Lifecycle:
         except RateLimited:
             raise
         except Unavailable as error:
-            raise self._out_of_time(job, deadline, error) if deadline.passed else error from error
+            raise self._out_of_time(job, deadline, error) if self._at_the_end(deadline) else error from error
         self._answered = self.clock.monotonic()
         if status.state == "FAILED":
             raise self._failed(job, status.error)
@@ -323,6 +323,9 @@ class Lifecycle:
             raise self._out_of_time(job, deadline, None)
         if pace.heartbeat_due():
             self.book.heartbeat(job)
+
+    def _at_the_end(self, deadline: Deadline) -> bool:
+        return deadline.remaining <= _LAST_TRY
 
     def _out_of_time(self, job: JobRow, deadline: Deadline, error: Unavailable | None) -> ChromaError:
         """7 when the gateway was heard of lately, else 9: then it is the gateway that is in trouble."""
@@ -394,7 +397,7 @@ class Lifecycle:
             except NotFound as error:
                 raise self._not_found(job, error) from error
             except Unavailable as error:
-                if deadline.passed and not isinstance(error, RateLimited | BadReply):
+                if self._at_the_end(deadline) and error.charged is not Charged.YES:
                     raise self._out_of_time(job, deadline, error) from error
                 raise
             self._answered = self.clock.monotonic()
