@@ -193,7 +193,7 @@ def _probe(folder: Path, size: int, token: str) -> None:
     """Make a file of this size there and let it go again.
 
     Where the system has nameless files there is nothing to leave behind, whatever happens; elsewhere the
-    file bears the job's name for the short while, so that a sweep finds it.
+    file loses its name at once, or (Windows) when it is closed.
     """
     nameless = getattr(os, "O_TMPFILE", 0)
     named: Path | None = None
@@ -209,6 +209,8 @@ def _probe(folder: Path, size: int, token: str) -> None:
             named = folder / temp_name(token, "probe")
             disk.remove(named)
             descriptor = disk.create(named)
+            if not disk.CLOSE_BEFORE_MOVE:
+                disk.remove(named)
         if hasattr(os, "posix_fallocate") and size > 0:
             try:
                 os.posix_fallocate(descriptor, 0, size)
