@@ -1,0 +1,206 @@
+"""``kill -9`` in every window of a job's life, many times; afterwards ``fetch --pending --wait`` settles it.
+
+Each window is reached in several ways ("places"): some the server steers (it holds, and tells that the
+client is there), some only the client itself can know (``halting.py`` stops it there). All orders of one
+round share a ledger, are killed at about the same time, and are brought home by one fetch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from stormrig import AROUND, Machine, killed
+from stormserver import StormServer, picture
+
+from chroma_cli.cli.main import main
+from chroma_cli.images import disk
+from chroma_cli.jobs.entries import Entries
+
+#: At least so many kills in each window; CHROMA_STORM=1000 spreads that many over all windows.
+HITS = 15
+LONG_RUN = int(AROUND.get("CHROMA_STORM") or 0)
+#: So many processes at a time; more would only wait for each other.
+AT_ONCE = 4
+
+Fate = Literal["nothing", "unsent", "unknown", "home"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to kill. ``by``: "server" holds there, "client" stops itself there. ``fate``: what must become of
+    the job. nothing: no row, no submit. unsent: a row that is told as unknown, no submit. unknown: the same
+    with one submit. home: one submit, and the whole picture under its name.
+    """
+
+    window: str
+    name: str
+    by: Literal["server", "client"]
+    fate: Fate
+
+
+BEFORE = "before the POST"
+OUT = "POST out, not answered"
+ANSWERED = "answered, not recorded"
+POLLING = "polling"
+DOWNLOADING = "downloading"
+NAMING = "between temp file and rename"
+
+PLACES = (
+    Place(BEFORE, "probing", "client", "nothing"),
+    Place(BEFORE, "probing with a name", "client", "nothing"),
+    Place(BEFORE, "before the intent", "client", "nothing"),
+    Place(BEFORE, "intent not committed", "client", "nothing"),
+    Place(BEFORE, "intent", "client", "unsent"),
+    Place(BEFORE, "connected", "client", "unsent"),
+    Place(OUT, "submit", "server", "unknown"),
+    Place(ANSWERED, "answer not recorded", "client", "unknown"),
+    Place(ANSWERED, "answer not committed", "client", "unknown"),
+    Place(POLLING, "status", "server", "home"),
+    Place(POLLING, "polled", "server", "home"),
+    Place(POLLING, "result", "server", "home"),
+    Place(DOWNLOADING, "result not recorded", "client", "home"),
+    Place(DOWNLOADING, "temp file made", "client", "home"),
+    Place(DOWNLOADING, "file", "server", "home"),
+    Place(DOWNLOADING, "half", "server", "home"),
+    Place(NAMING, "not synced", "client", "home"),
+    Place(NAMING, "synced", "client", "home"),
+    Place(NAMING, "named", "client", "home"),
+    Place(NAMING, "folder not synced", "client", "home"),
+    Place(NAMING, "file not recorded", "client", "home"),
+    Place(NAMING, "file not committed", "client", "home"),
+    Place(NAMING, "not saved", "client", "home"),
+)
+WINDOWS = tuple(dict.fromkeys(place.window for place in PLACES))
+
+
+def schedule() -> list[list[Place]]:
+    """Rounds of one place from each window; the places of a window take turns."""
+    rounds = max(HITS, -(-LONG_RUN // len(WINDOWS)))
+    by_window = [[place for place in PLACES if place.window == window] for window in WINDOWS]
+    return [[places[number % len(places)] for places in by_window] for number in range(rounds)]
+
+
+def kill_at(machine: Machine, storm: StormServer, place: Place, prompt: str) -> None:
+    """Start an order, wait until it is at the place, kill it there."""
+    hold = storm.hold(prompt, place.name if place.by == "server" else None)
+    halt = (place.name, storm.port, prompt) if place.by == "client" else None
+    process = machine.start("generate", prompt, "-o", f"{prompt}.png", halt=halt)
+    try:
+        if not hold.reached.wait(60):
+            process.kill()
+            pytest.fail(f"{prompt} was never at {place.name!r}: {process.communicate()[1].decode()}")
+        killed(process)
+    finally:
+        hold.released.set()
+
+
+def check(
+    machine: Machine, storm: StormServer, place: Place, prompt: str, rows: list[Any], told: str
+) -> None:
+    """What must be true of one order after the fetch."""
+    row = next((one for one in rows if (one["request"] or {}).get("prompt") == prompt), None)
+    target = machine.out / f"{prompt}.png"
+    where = f"{prompt} ({place.window}, {place.name})"
+    sent = {"nothing": 0, "unsent": 0, "unknown": 1, "home": 1}[place.fate]
+    assert storm.submits[prompt] == sent, where
+    assert storm.charges(prompt) <= 1, where
+    if place.fate == "home":
+        assert target.read_bytes() == picture(prompt), where
+        assert row is not None and row["status"] == "COMPLETED" and row["charged"] == "yes", (where, row)
+        assert [file["path"] for file in row["files"]] == [str(target)], where
+    else:
+        assert not target.exists(), where
+    if place.fate in ("unsent", "unknown"):
+        assert row is not None and row["status"] == "UNKNOWN" and row["charged"] == "unknown", (where, row)
+        assert f"Job {row['job']} " in told, where
+    if place.fate == "nothing":
+        assert row is None, (where, row)
+
+
+@pytest.mark.timeout(3600 if LONG_RUN else 300)
+def test_nothing_is_lost_or_paid_twice_whenever_the_program_is_killed(
+    tmp_path: Path, storm: StormServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hits: Counter[Place] = Counter()
+    for number, places in enumerate(schedule()):
+        machine = Machine(tmp_path / f"round{number}", storm.base_url)
+        orders = {f"storm-{number}-{index}": place for index, place in enumerate(places)}
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            started = [
+                pool.submit(kill_at, machine, storm, place, prompt) for prompt, place in orders.items()
+            ]
+        for one in started:
+            one.result()
+        halves = [path for path in machine.out.glob("*.png") if path.read_bytes() != picture(path.stem)]
+        assert not halves, "a file under its final name is whole, also before anybody fetches"
+        fetched = machine.run("fetch", "--pending", "--wait")
+        assert fetched.code == 0, fetched.stderr
+        rows = machine.jobs()
+        for prompt, place in orders.items():
+            check(machine, storm, place, prompt, rows, fetched.stderr)
+            hits[place] += 1
+        assert machine.temp_files() == []
+        again = machine.run("fetch", "--pending")
+        assert (again.code, again.stdout) == (0, ""), "the first fetch has settled all that can be settled"
+    told = [f"{hits[place]:6}  {place.window}: {place.name} -> {place.fate}" for place in PLACES]
+    for window in WINDOWS:
+        count = sum(hits[place] for place in PLACES if place.window == window)
+        told.append(f"{count:6}  {window}")
+        assert count >= HITS
+    with capsys.disabled():
+        print("", "kills, each settled by fetch --pending --wait:", *told, sep="\n")
+
+
+def test_saved_is_written_only_when_file_and_folder_are_on_the_disk(
+    machine: Machine, storm: StormServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one real run: bytes synced, then the name, then the folder synced, then the ledger."""
+    for name in [name for name in AROUND if name.startswith(("CHROMA_", "SEGMIND_"))]:
+        monkeypatch.delenv(name)
+    for name, value in machine.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(machine.out)
+    steps: list[str] = []
+
+    def spy(owner: Any, name: str, say: Any) -> None:
+        real = getattr(owner, name)
+
+        def wrapped(*args: Any, **more: Any) -> Any:
+            result = real(*args, **more)
+            steps.append(say(*args, **more))
+            return result
+
+        monkeypatch.setattr(owner, name, wrapped)
+
+    def synced(descriptor: int) -> str:
+        return f"sync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}"
+
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("only /proc tells which file a descriptor is")
+    spy(os, "fsync", synced)
+    spy(os, "link", lambda source, target: f"name {Path(target).name}")
+    spy(disk, "remove", lambda path: f"remove {Path(path).name}")
+    spy(Entries, "completed", lambda *_, **more: f"record {len(more['sources'])} address")
+    spy(Entries, "saved_file", lambda *_: "record file")
+    spy(Entries, "saved", lambda *_: "record saved")
+    assert main(["generate", "a knight", "-o", "knight.png"]) == 0
+    # the temp file bears the job's token
+    shown = ["temp" if "part" in step else step for step in steps]
+    temp = [step for step in steps if ".part" in step]
+    assert [step.split()[0] for step in temp] == ["sync", "remove"]
+    assert shown == [
+        "record 1 address",
+        "temp",
+        "name knight.png",
+        "temp",
+        "sync out",
+        "record file",
+        "record saved",
+    ]
+    assert (machine.out / "knight.png").read_bytes() == picture("a knight")
