@@ -327,13 +327,11 @@ class Run:
         from chroma_cli.jobs.records import LedgerUnusable
 
         try:
-            opened = Ledger.open(self.settings.ledger_path, clock=self.clock)
+            opened = Ledger.open(self.settings.ledger_path, clock=self.clock, tell=self.output.warning)
         except LedgerUnusable as trouble:
             self.output.warning(trouble.words)
             return None
         self._closing.callback(opened.close)
-        if opened.notice:
-            self.output.warning(opened.notice)
         self._report_abandoned(opened)
         return opened
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chroma_cli.cli import jobsel, render
 from chroma_cli.clock import Deadline
-from chroma_cli.errors import NotFinished, OutputError, UsageError
+from chroma_cli.errors import (
+    Charged,
+    Interrupted,
+    NotFinished,
+    OutputError,
+    Terminated,
+    TerminationRequest,
+    UsageError,
+)
 from chroma_cli.images import destination as places
 from chroma_cli.images import preflight
 from chroma_cli.images.destination import Destination
@@ -38,6 +47,20 @@ def pending(run: Run) -> list[JobRow]:
     for job in busy:
         run.output.note(f"Job {job.number} is being worked on by another chroma; left alone.")
     return [job for job in free if job not in busy]
+
+
+@contextlib.contextmanager
+def telling_what_is_left(run: Run) -> Iterator[None]:
+    """Several jobs at once are in threads, so a signal reaches none of them: say here how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        kind = Terminated if isinstance(stop, TerminationRequest) else Interrupted
+        raise kind(
+            f"{kind.__name__} while fetching; the jobs go on, and each is charged when it completes.",
+            hint=f"Bring the rest home with: {run.fetch_command('--pending')}",
+            charged=Charged.UNKNOWN,
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -73,12 +73,14 @@ class Output:
             return False
         return self.terminal.force_color or (self.stderr_is_terminal and not self.terminal.dumb)
 
-    @property
-    def columns(self) -> int:
-        """How wide a table may be on this terminal; it is not cut for anything else."""
+    def columns(self, *, cut: bool = False) -> int:
+        """How wide a table may be on this terminal. For anything else it is not cut, unless ``cut`` says so:
+        then to 80 columns, or to what COLUMNS says."""
         import shutil
 
-        return max(40, shutil.get_terminal_size((80, 24)).columns) if self.stdout_is_terminal else 1000
+        if not (cut or self.stdout_is_terminal):
+            return 1000
+        return max(40, shutil.get_terminal_size((80, 24)).columns)
 
     # --- the result --------------------------------------------------------------------------------------
 
@@ -281,16 +283,16 @@ class Output:
             typer.prompt(text.plain(question), hide_input=True, err=True, default="", show_default=False)
         )
 
-    def table(self, rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
-        """Aligned columns on stdout; the last column takes what is left of the width."""
+    def table(self, rows: Sequence[Sequence[str]], header: Sequence[str], *, cut: bool = False) -> None:
+        """Aligned columns on stdout; the last column takes what is left of the width. See :meth:`columns`."""
         lines = [[text.one_line(cell) for cell in row] for row in [header, *rows]]
         widths = [max(text.cells(line[at]) for line in lines) for at in range(len(header) - 1)]
-        left = self.columns - sum(widths) - 2 * len(widths)
+        left = self.columns(cut=cut) - sum(widths) - 2 * len(widths)
         for line in lines:
             cells = [
                 cell + " " * (width - text.cells(cell)) for cell, width in zip(line, widths, strict=False)
             ]
-            self.result("  ".join([*cells, text.shortened(line[-1], max(left, 10))]).rstrip())
+            self.result("  ".join([*cells, text.shortened(line[-1], max(left, 8))]).rstrip())
 
 
 class _Lines:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 #: Results are kept for one hour from the submit (API page).
 RESULT_SECONDS = 3600.0
 
+#: So wide is a file's name in the table of ``jobs``, which has to fit 80 columns.
+_FILE_COLUMNS = 16
 _FILE_FIELDS = ("path", "url", "format", "width", "height", "bytes", "sha256")
 
 
@@ -65,7 +67,7 @@ def left_words(job: JobRow, now: float) -> str:
     left = min(job.expires_at - now, RESULT_SECONDS)
     if left <= 0:
         return "past its hour"
-    return f"{left / 60:.0f} min left" if left >= 60 else "under 1 min left"
+    return f"{left // 60:.0f} min left" if left >= 60 else "<1 min left"
 
 
 def job_cells(job: JobRow, now: float) -> tuple[str, ...]:
@@ -83,7 +85,7 @@ def _files_cell(job: JobRow) -> str:
     if not names:
         return "-"
     more = f" +{len(names) - 1}" if len(names) > 1 else ""
-    return text.shortened(names[0], 20) + more
+    return text.shortened(names[0], _FILE_COLUMNS - len(more)) + more
 
 
 def status_detail(job: JobRow, error: ChromaError | None, now: float) -> str:

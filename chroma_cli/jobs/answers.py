@@ -61,6 +61,8 @@ class Answers(ABC):
         # The token of each row this object has seen: a number alone may stand for another job in a
         # ledger that was begun anew meanwhile.
         self._tokens: dict[int, str] = {}
+        #: The file was found damaged and replaced: what was spent before is not known for sure.
+        self.history_lost = False
 
     @abstractmethod
     def _read(self, work: Callable[[sqlite3.Connection], Result]) -> Result:

@@ -355,6 +355,11 @@ class Entries(Answers):
     def _insert(
         self, db: sqlite3.Connection, intent: Intent, token: str, limits: Sequence[Limit], exclusive: bool
     ) -> JobRow:
+        if limits and self.history_lost:
+            raise LimitError(
+                "A budget is set, and what was spent so far is not known: the job ledger was damaged.",
+                hint="Nothing was sent. The next call counts from what could be read of the old ledger.",
+            )
         for limit in limits:
             _check_limit(db, limit, intent.expected_cost)
         if exclusive:

@@ -62,14 +62,24 @@ class _NotWhole(Exception):
 class Ledger(Entries):
     """An open ledger; may be used by several threads, one transaction at a time.
 
-    ``notice`` says, once a damaged file was set aside, where it is now.
+    ``notice`` says, once a damaged file was set aside, where it is now; ``tell`` gets the same words at that
+    moment.
     """
 
-    def __init__(self, path: Path, *, clock: Clock, owner: Owner | None = None, patience: float = PATIENCE):
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Clock,
+        owner: Owner | None = None,
+        patience: float = PATIENCE,
+        tell: Callable[[str], None] | None = None,
+    ):
         super().__init__()
         # A link is followed once, here: SQLite puts the journal beside the real file.
         self.path = Path(os.path.realpath(path))
         self.notice: str | None = None
+        self._tell = tell
         self._clock = clock
         self._me = owner or Owner.current()
         self._patience = patience
@@ -80,7 +90,13 @@ class Ledger(Entries):
 
     @classmethod
     def open(
-        cls, path: Path, *, clock: Clock, owner: Owner | None = None, patience: float = PATIENCE
+        cls,
+        path: Path,
+        *,
+        clock: Clock,
+        owner: Owner | None = None,
+        patience: float = PATIENCE,
+        tell: Callable[[str], None] | None = None,
     ) -> Ledger:
         """Open the ledger at ``path``; make it, and its folder, where there is none.
 
@@ -88,7 +104,7 @@ class Ledger(Entries):
         locked, in seconds. Raises :class:`LedgerUnusable`. A file that can be read but not written opens; the
         first write then raises.
         """
-        ledger = cls(path, clock=clock, owner=owner, patience=patience)
+        ledger = cls(path, clock=clock, owner=owner, patience=patience, tell=tell)
         ledger._read(lambda db: None)
         return ledger
 
@@ -271,7 +287,12 @@ class Ledger(Entries):
             self.path.chmod(0o600)
             # Some disks have no modes at all and show the same for every file: nothing to tell there.
             if mode & 0o022 and stat.S_IMODE(self.path.stat().st_mode) != mode:
-                self.notice = f"The job ledger {self.path} could be written by others; its mode is now 0600."
+                self._notify(f"The job ledger {self.path} could be written by others; its mode is now 0600.")
+
+    def _notify(self, words: str) -> None:
+        self.notice = words
+        if self._tell is not None:
+            self._tell(words)
 
     # --- what cannot be used -----------------------------------------------------------------------------
 
@@ -287,13 +308,14 @@ class Ledger(Entries):
                     self.path.with_name(self.path.name + ending).rename(aside.with_name(aside.name + ending))
             _sync_folder(self.path.parent)
         self._salvaged = salvage = _read_damaged(aside)
+        self.history_lost = True
         carried = (
             f"{len(salvage.rows)} of its jobs could be read and were taken over, {salvage.unsettled} of them "
             "unfinished; what it knew of others is lost to chroma."
             if salvage.rows
             else "The jobs in the old one are lost to chroma."
         )
-        self.notice = (
+        self._notify(
             f"The job ledger {self.path} was damaged. It is kept as {aside.name}, and a new one was begun. "
             f"{carried}"
         )

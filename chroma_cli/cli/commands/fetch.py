@@ -18,7 +18,7 @@ chroma fetch 17 -o elsewhere.png
 """
 
 _OWN = (
-    Opt("ids", (), "Request ids or job numbers.", list[str], metavar="[ID]..."),
+    Opt("ids", (), "Request ids or job numbers.", list[str], metavar="[ID]...", complete="ids"),
     Opt("pending", ("--pending",), "All jobs of this ledger that are not home yet.", bool, False),
     Opt("wait", ("--wait",), "Wait for those that are not finished.", bool, False),
     Opt("force", ("--force",), "Download again what is saved already.", bool, False),
@@ -35,7 +35,7 @@ def fetch(run: Run) -> None:
     task = fetching.Task.of(run, len(jobs))
     run.prepare_to_ask(jobs)
     errors: list[ChromaError] = []
-    with run.showing_progress():
+    with run.showing_progress(), fetching.telling_what_is_left(run):
         for _, answer in several.each(jobs, task.bring_home):
             error = answer if isinstance(answer, ChromaError) else delivery.delivered(run, answer)
             if error is not None:

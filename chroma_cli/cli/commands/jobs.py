@@ -13,8 +13,16 @@ _OWN = (
     Opt("failed", ("--failed",), "Only jobs that failed or expired.", bool, False),
     Opt("limit", ("--limit",), "Show at most this many. Default: 20.", metavar="N"),
     Opt("prune", ("--prune",), "Remove settled jobs older than this.", metavar="DAYS"),
-    Opt("forget", ("--forget",), "Settle an unknown job as not worth asking about.", metavar="ID"),
-    Opt("resubmit", ("--resubmit",), "Settle an unknown job and send it again.", metavar="ID"),
+    Opt(
+        "forget",
+        ("--forget",),
+        "Settle an unknown job as not worth asking about.",
+        metavar="ID",
+        complete="ids",
+    ),
+    Opt(
+        "resubmit", ("--resubmit",), "Settle an unknown job and send it again.", metavar="ID", complete="ids"
+    ),
 )
 _DEFAULT_LIMIT = 20
 
@@ -51,7 +59,8 @@ def _show(run: Run, which: str, limit: int) -> None:
             {"pending": "Nothing is pending.", "failed": "Nothing failed."}.get(which, "No jobs yet.")
         )
         return
-    run.output.table([job_cells(job, now) for job in rows], ("JOB", "STATE", "AGE", "COST", "FILE", "PROMPT"))
+    header = ("JOB", "STATE", "AGE", "COST", "FILE", "PROMPT")
+    run.output.table([job_cells(job, now) for job in rows], header, cut=True)
     totals = ledger.totals()
     run.output.note(f"{totals.jobs} jobs, {text.money(totals.cost)} in all")
     if which == "pending":
