@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from chroma_cli import __version__, settings
 from chroma_cli.errors import (
@@ -31,19 +31,31 @@ if TYPE_CHECKING:
 
     from chroma_cli.cli.context import Run
 
-#: Each command's module below ``commands``; the function has the command's name.
-COMMANDS: Final[Mapping[str, str]] = {
-    "generate": "generate",
-    "submit": "submit",
-    "status": "status",
-    "fetch": "fetch",
-    "jobs": "jobs",
-    "credits": "credits",
-    "presets": "presets",
-    "config": "config",
-    "login": "login",
-    "logout": "logout",
-    "sandbox": "sandbox",
+
+class Place(NamedTuple):
+    """Where a command is: its module below ``commands`` (its function too), and its group in help."""
+
+    module: str
+    group: str
+
+
+_PICTURES: Final = "Make pictures"
+_JOBS: Final = "Look after jobs and money"
+_SETTINGS: Final = "Set up and practise"
+
+COMMANDS: Final[Mapping[str, Place]] = {
+    "generate": Place("generate", _PICTURES),
+    "submit": Place("submit", _PICTURES),
+    "fetch": Place("fetch", _PICTURES),
+    "presets": Place("presets", _PICTURES),
+    "status": Place("status", _JOBS),
+    "jobs": Place("jobs", _JOBS),
+    "credits": Place("credits", _JOBS),
+    "login": Place("login", _SETTINGS),
+    "logout": Place("logout", _SETTINGS),
+    "config": Place("config", _SETTINGS),
+    "completion": Place("completion", _SETTINGS),
+    "sandbox": Place("sandbox", _SETTINGS),
 }
 
 
@@ -171,9 +183,10 @@ def make_app(run: Run, only: str | None = None) -> typer.Typer:
         """Pictures from the Chroma text-to-image model."""
 
     for name in [only] if only else COMMANDS:
-        module = importlib.import_module(f"chroma_cli.cli.commands.{COMMANDS[name]}")
-        command = getattr(module, name)
-        app.command(name, epilog=getattr(module, "EPILOG", None))(bind(command, run))
+        place = COMMANDS[name]
+        module = importlib.import_module(f"chroma_cli.cli.commands.{place.module}")
+        command = bind(getattr(module, place.module), run)
+        app.command(name, epilog=getattr(module, "EPILOG", None), rich_help_panel=place.group)(command)
     return app
 
 

@@ -40,6 +40,19 @@ class Opt:
     metavar: str | None = None
     panel: str = RUN_PANEL
     hidden: bool = False
+    #: For completion: fixed words, or what changes ("ids", "presets", "files").
+    choices: tuple[str, ...] = ()
+    complete: str = ""
+    #: The help in one sentence, where the whole of it is longer.
+    short_help: str = ""
+
+    @property
+    def takes_value(self) -> bool:
+        return bool(self.flags) and self.type is not bool
+
+    @property
+    def brief(self) -> str:
+        return self.short_help or self.help
 
     def parameter(self) -> inspect.Parameter:
         """The Typer parameter that this is."""
@@ -80,7 +93,20 @@ def _picture_option(parameter: Parameter) -> Opt:
         type=bool if parameter.kind == "boolean" else str,
         metavar={"seed": "N|random", "aspect": "RATIO"}.get(parameter.option, metavar),
         panel=PICTURE_PANEL,
+        choices=_words(parameter),
+        short_help=parameter.help,
     )
+
+
+def _words(parameter: Parameter) -> tuple[str, ...]:
+    """What may be completed: the choices, for the aspect in their short spelling."""
+    if parameter is schema.ASPECT_RATIO:
+        return (
+            *(word for word, _ in parameter.aliases),
+            *(one.ratio for one in schema.ASPECTS),
+            schema.CUSTOM,
+        )
+    return (schema.SEED_RANDOM,) if parameter is schema.SEED else parameter.choices
 
 
 def _sentence(words: str) -> str:
@@ -107,6 +133,7 @@ def picture() -> tuple[Opt, ...]:
             "A named set of defaults; options beside it win. See: chroma presets",
             metavar="NAME",
             panel=PICTURE_PANEL,
+            complete="presets",
         ),
     )
     return tuple(options)
@@ -120,6 +147,7 @@ PROMPT: Final = (
         "Read the prompt from a file (UTF-8).",
         metavar="FILE",
         panel=PICTURE_PANEL,
+        complete="files",
     ),
 )
 OUTPUT: Final = (
@@ -129,6 +157,7 @@ OUTPUT: Final = (
         "File, folder, template, or - for stdout. Default: {slug}-{seed}.{ext} here.",
         metavar="PLACE",
         panel=OUTPUT_PANEL,
+        complete="files",
     ),
     Opt("overwrite", ("--overwrite",), "Replace a file that exists.", bool, False, panel=OUTPUT_PANEL),
 )

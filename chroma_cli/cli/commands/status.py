@@ -12,7 +12,7 @@ from chroma_cli.errors import ChromaError, NotFinished, SomeUnfinished
 from chroma_cli.gateway.client import DEFAULT_SECONDS
 from chroma_cli.jobs.records import JobRow
 
-_IDS = (Opt("ids", (), "Request ids or job numbers.", list[str], metavar="ID..."),)
+_IDS = (Opt("ids", (), "Request ids or job numbers.", list[str], metavar="ID...", complete="ids"),)
 
 
 @takes(_IDS, options.NO_LEDGER, options.GATEWAY)

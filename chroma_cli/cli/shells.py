@@ -1,0 +1,306 @@
+"""Completion scripts for bash, zsh and fish, made from the command line's own description.
+
+The scripts know commands, options and fixed choices themselves, so completing is instant; they call
+``chroma`` only for what changes: the ids of the ledger and the presets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from chroma_cli.cli.options import Opt
+from chroma_cli.cli.surface import HELP, VERSION, CommandSpec, commands
+
+SHELLS = ("bash", "zsh", "fish")
+FILES = {"bash": "chroma.bash", "zsh": "_chroma", "fish": "chroma.fish"}
+
+_HEADER = "made by: chroma completion {shell} > completions/{file}"
+_DYNAMIC = ("ids", "presets")
+
+
+def script(shell: str) -> str:
+    """The whole script for one of :data:`SHELLS`."""
+    body = {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell]()
+    return body.replace("@HEADER@", _HEADER.format(shell=shell, file=FILES[shell]))
+
+
+def _flags(option: Opt) -> list[str]:
+    """Every spelling of an option; ``--base64/--no-base64`` are two."""
+    return [part for flag in option.flags for part in flag.split("/")]
+
+
+def _options(command: CommandSpec) -> list[Opt]:
+    return [*command.options, HELP]
+
+
+def _by_value(all_commands: Iterable[CommandSpec]) -> list[Opt]:
+    """The options that take a value, each once: they mean the same in every command."""
+    found: dict[str, Opt] = {}
+    for command in all_commands:
+        for option in command.options:
+            if option.takes_value:
+                found.setdefault(option.flags[0], option)
+    return list(found.values())
+
+
+# --- bash ------------------------------------------------------------------------------------------------
+
+_BASH = r"""# bash completion for chroma; @HEADER@
+
+_chroma_words() {
+    local IFS=$'\n' word
+    for word in $1; do
+        [[ $word == "$cur"* ]] && COMPREPLY+=("$word")
+    done
+}
+
+_chroma_files() {
+    local IFS=$'\n'
+    compopt -o filenames 2>/dev/null
+    COMPREPLY=($(compgen -f -- "$cur"))
+}
+
+_chroma_value() {
+    case $1 in
+@VALUES@
+        *) return 1 ;;
+    esac
+}
+
+_chroma_argument() {
+    case $1 in
+@ARGUMENTS@
+    esac
+}
+
+_chroma() {
+    local cur line words command="" index
+    COMPREPLY=()
+    # bash breaks words at : and =, chroma does not
+    line=${COMP_LINE:0:COMP_POINT}
+    cur=${line##*[[:space:]]}
+    read -ra words <<<"${line%"$cur"}"
+    for ((index = 1; index < ${#words[@]}; index++)); do
+        [[ ${words[index]} != -* ]] && command=${words[index]} && break
+    done
+    local previous=${words[${#words[@]} - 1]}
+    if [[ $cur == --*=* ]]; then
+        local flag=${cur%%=*}
+        cur=${cur#*=}
+        _chroma_value "$flag"
+    elif [[ -z $command ]]; then
+        _chroma_words "@COMMANDS@
+@ROOT@"
+    elif _chroma_value "$previous"; then
+        :
+    elif [[ $cur == -* ]]; then
+        case $command in
+@OPTIONS@
+        esac
+    else
+        _chroma_argument "$command"
+    fi
+    # only what comes behind the last break of bash's own word is replaced
+    local head
+    if [[ $cur == *:* && $COMP_WORDBREAKS == *:* ]]; then
+        head=${cur%"${cur##*:}"}
+        COMPREPLY=("${COMPREPLY[@]#"$head"}")
+    fi
+    [[ ${#COMPREPLY[@]} -gt 0 && ${COMPREPLY[0]} == *[[:space:]]* ]] && compopt -o filenames 2>/dev/null
+    return 0
+}
+
+complete -F _chroma chroma
+"""
+
+
+def _bash() -> str:
+    every = commands()
+    values = [f"        {'|'.join(_flags(one))}) {_bash_value(one)} ;;" for one in _by_value(every)]
+    arguments = [
+        f"        {command.name}) {_bash_value(command.argument)} ;;"
+        for command in every
+        if command.argument is not None
+    ]
+    options = []
+    for command in every:
+        flags = "\n".join(flag for option in _options(command) for flag in _flags(option))
+        options.append(f'            {command.name}) _chroma_words "{flags}" ;;')
+    return (
+        _BASH.replace("@VALUES@", "\n".join(values))
+        .replace("@ARGUMENTS@", "\n".join(arguments))
+        .replace("@COMMANDS@", "\n".join(command.name for command in every))
+        .replace("@ROOT@", "\n".join([*_flags(HELP), *_flags(VERSION)]))
+        .replace("@OPTIONS@", "\n".join(options))
+    )
+
+
+def _bash_value(option: Opt) -> str:
+    if option.choices:
+        return '_chroma_words "' + "\n".join(option.choices) + '"'
+    if option.complete in _DYNAMIC:
+        return f'_chroma_words "$(chroma completion --values {option.complete} 2>/dev/null | cut -f1)"'
+    return "_chroma_files" if option.complete == "files" else ":"
+
+
+# --- zsh -------------------------------------------------------------------------------------------------
+
+_ZSH = r"""#compdef chroma
+# zsh completion for chroma; @HEADER@
+
+_chroma_listed() {
+    local -a lines described
+    local line
+    lines=("${(@f)$(chroma completion --values $1 2>/dev/null)}")
+    for line in $lines; do
+        [[ -n $line ]] && described+=("${${line%%$'\t'*}//:/\\:}:${line#*$'\t'}")
+    done
+    _describe -t $1 $1 described
+}
+
+_chroma() {
+    local curcontext="$curcontext" state line
+    typeset -A opt_args
+    _arguments -C \
+        '(-h --help)'{-h,--help}'[Show the help and exit.]' \
+        '(-V --version)'{-V,--version}'[Show the version.]' \
+        '1: :->command' \
+        '*:: :->rest'
+    case $state in
+        command)
+            local -a known
+            known=(
+@COMMANDS@
+            )
+            _describe -t commands command known
+            ;;
+        rest)
+            case $words[1] in
+@CASES@
+            esac
+            ;;
+    esac
+}
+
+if [[ $funcstack[1] == _chroma ]]; then
+    _chroma "$@"
+else
+    compdef _chroma chroma
+fi
+"""
+
+
+def _zsh() -> str:
+    every = commands()
+    known = [f"                {_zsh_quoted(_zsh_colon(one.name) + ':' + one.summary)}" for one in every]
+    cases = []
+    for command in every:
+        parts = [_zsh_option(option) for option in _options(command)]
+        if command.argument is not None:
+            many = "*" if command.argument.type is not str else "1"
+            parts.append(_zsh_quoted(f"{many}:{command.argument.name}:") + _zsh_action(command.argument))
+        lines = " \\\n".join(
+            ["                    _arguments", *(f"                        {one}" for one in parts)]
+        )
+        cases.append(f"                {command.name})\n{lines}\n                    ;;")
+    return _ZSH.replace("@COMMANDS@", "\n".join(known)).replace("@CASES@", "\n".join(cases))
+
+
+def _zsh_option(option: Opt) -> str:
+    flags = _flags(option)
+    about = _zsh_bracket(option.brief)
+    value = ""
+    if option.takes_value:
+        value = f":{_zsh_colon(option.metavar or option.name)}:"
+    action = _zsh_action(option) if option.takes_value else ""
+    if len(flags) == 1:
+        sign = "=" if option.takes_value and flags[0].startswith("--") else ""
+        return _zsh_quoted(f"{flags[0]}{sign}[{about}]{value}") + action
+    spelled = ",".join(
+        f"{flag}{'=' if option.takes_value and flag.startswith('--') else ''}" for flag in flags
+    )
+    return (
+        _zsh_quoted(f"({' '.join(flags)})") + "{" + spelled + "}" + _zsh_quoted(f"[{about}]{value}") + action
+    )
+
+
+def _zsh_action(option: Opt) -> str:
+    if option.choices:
+        return _zsh_quoted("(" + " ".join(_zsh_choice(one) for one in option.choices) + ")")
+    if option.complete in _DYNAMIC:
+        return _zsh_quoted(f"{{_chroma_listed {option.complete}}}")
+    return "_files" if option.complete == "files" else _zsh_quoted(" ")
+
+
+def _zsh_choice(word: str) -> str:
+    return word.replace(":", r"\:").replace(" ", r"\ ")
+
+
+def _zsh_colon(word: str) -> str:
+    return word.replace(":", r"\:")
+
+
+def _zsh_bracket(words: str) -> str:
+    return words.replace("\\", r"\\").replace("[", r"\[").replace("]", r"\]").replace(":", r"\:")
+
+
+def _zsh_quoted(words: str) -> str:
+    return "'" + words.replace("'", r"'\''") + "'"
+
+
+# --- fish ------------------------------------------------------------------------------------------------
+
+
+def _fish() -> str:
+    every = commands()
+    names = " ".join(command.name for command in every)
+    lines = [
+        "# fish completion for chroma; @HEADER@",
+        "",
+        "function __chroma_before",
+        f"    not __fish_seen_subcommand_from {names}",
+        "end",
+        "",
+        "complete -c chroma -f",
+        *(_fish_option(option, "__chroma_before") for option in (HELP, VERSION)),
+    ]
+    lines += [
+        f"complete -c chroma -n __chroma_before -a {command.name} -d {_fish_quoted(command.summary)}"
+        for command in every
+    ]
+    for command in every:
+        condition = _fish_quoted(f"__fish_seen_subcommand_from {command.name}")
+        lines += ["", f"# {command.name}"]
+        lines += [_fish_option(option, condition) for option in _options(command)]
+        if command.argument is not None:
+            values = _fish_values(command.argument)
+            if values:
+                lines.append(f"complete -c chroma -n {condition}{values}")
+    return "\n".join(lines) + "\n"
+
+
+def _fish_option(option: Opt, condition: str) -> str:
+    flags = _flags(option)
+    lines = []
+    for flag in [flag for flag in flags if flag.startswith("--")]:
+        short = [other for other in flags if not other.startswith("--")]
+        spelled = f" -l {flag[2:]}" + (f" -s {short[0][1:]}" if short else "")
+        value = f" -r{_fish_values(option)}" if option.takes_value else ""
+        lines.append(f"complete -c chroma -n {condition}{spelled}{value} -d {_fish_quoted(option.brief)}")
+    return "\n".join(lines)
+
+
+def _fish_values(option: Opt) -> str:
+    if option.choices:
+        return " -f -a " + _fish_quoted(" ".join(_fish_choice(one) for one in option.choices))
+    if option.complete in _DYNAMIC:
+        return " -f -k -a " + _fish_quoted(f"(chroma completion --values {option.complete} 2>/dev/null)")
+    return " -F" if option.complete == "files" else (" -f" if option.flags else "")
+
+
+def _fish_choice(word: str) -> str:
+    return word.replace(" ", r"\ ")
+
+
+def _fish_quoted(words: str) -> str:
+    return "'" + words.replace("\\", "\\\\").replace("'", r"\'") + "'"

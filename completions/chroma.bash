@@ -1,0 +1,334 @@
+# bash completion for chroma; made by: chroma completion bash > completions/chroma.bash
+
+_chroma_words() {
+    local IFS=$'\n' word
+    for word in $1; do
+        [[ $word == "$cur"* ]] && COMPREPLY+=("$word")
+    done
+}
+
+_chroma_files() {
+    local IFS=$'\n'
+    compopt -o filenames 2>/dev/null
+    COMPREPLY=($(compgen -f -- "$cur"))
+}
+
+_chroma_value() {
+    case $1 in
+        --prompt-file) _chroma_files ;;
+        -p|--preset) _chroma_words "$(chroma completion --values presets 2>/dev/null | cut -f1)" ;;
+        --negative-prompt|-n) : ;;
+        --aspect|-a) _chroma_words "square
+portrait
+landscape
+1:1
+3:4
+5:8
+9:16
+9:21
+4:3
+3:2
+16:9
+21:9
+custom" ;;
+        --size) : ;;
+        --width) : ;;
+        --height) : ;;
+        --cfg) : ;;
+        --sampler) _chroma_words "euler
+euler_a
+heun
+dpm_2
+dpm_2_a
+lms
+dpm_fast
+dpm_adaptive
+dpmpp_2s_a
+dpmpp_sde" ;;
+        --scheduler) _chroma_words "normal
+karras
+exponential
+beta
+sgm_uniform
+simple" ;;
+        --steps) : ;;
+        --seed) _chroma_words "random" ;;
+        --samples) : ;;
+        --format) _chroma_words "png
+jpeg
+webp" ;;
+        --quality) : ;;
+        -o|--output) _chroma_files ;;
+        --timeout) : ;;
+        --base-url) : ;;
+        --limit) : ;;
+        --prune) : ;;
+        --forget) _chroma_words "$(chroma completion --values ids 2>/dev/null | cut -f1)" ;;
+        --resubmit) _chroma_words "$(chroma completion --values ids 2>/dev/null | cut -f1)" ;;
+        --min) : ;;
+        --port) : ;;
+        --latency) : ;;
+        --rpm) : ;;
+        --credits) : ;;
+        *) return 1 ;;
+    esac
+}
+
+_chroma_argument() {
+    case $1 in
+        generate) : ;;
+        submit) : ;;
+        fetch) _chroma_words "$(chroma completion --values ids 2>/dev/null | cut -f1)" ;;
+        status) _chroma_words "$(chroma completion --values ids 2>/dev/null | cut -f1)" ;;
+        completion) _chroma_words "bash
+zsh
+fish" ;;
+    esac
+}
+
+_chroma() {
+    local cur line words command="" index
+    COMPREPLY=()
+    # bash breaks words at : and =, chroma does not
+    line=${COMP_LINE:0:COMP_POINT}
+    cur=${line##*[[:space:]]}
+    read -ra words <<<"${line%"$cur"}"
+    for ((index = 1; index < ${#words[@]}; index++)); do
+        [[ ${words[index]} != -* ]] && command=${words[index]} && break
+    done
+    local previous=${words[${#words[@]} - 1]}
+    if [[ $cur == --*=* ]]; then
+        local flag=${cur%%=*}
+        cur=${cur#*=}
+        _chroma_value "$flag"
+    elif [[ -z $command ]]; then
+        _chroma_words "generate
+submit
+fetch
+presets
+status
+jobs
+credits
+login
+logout
+config
+completion
+sandbox
+--help
+-h
+--version
+-V"
+    elif _chroma_value "$previous"; then
+        :
+    elif [[ $cur == -* ]]; then
+        case $command in
+            generate) _chroma_words "--prompt-file
+-p
+--preset
+--negative-prompt
+-n
+--aspect
+-a
+--size
+--width
+--height
+--cfg
+--sampler
+--scheduler
+--steps
+--seed
+--samples
+--format
+--quality
+--base64
+--no-base64
+-o
+--output
+--overwrite
+--open
+--sync
+--dry-run
+--timeout
+-y
+--yes
+--no-ledger
+--resubmit-unknown
+--base-url
+--sandbox
+--json
+-q
+--quiet
+-v
+--verbose
+--debug
+--help
+-h" ;;
+            submit) _chroma_words "--prompt-file
+-p
+--preset
+--negative-prompt
+-n
+--aspect
+-a
+--size
+--width
+--height
+--cfg
+--sampler
+--scheduler
+--steps
+--seed
+--samples
+--format
+--quality
+--base64
+--no-base64
+-o
+--output
+--overwrite
+-y
+--yes
+--no-ledger
+--resubmit-unknown
+--base-url
+--sandbox
+--json
+-q
+--quiet
+-v
+--verbose
+--debug
+--help
+-h" ;;
+            fetch) _chroma_words "--pending
+--wait
+--force
+-o
+--output
+--overwrite
+--timeout
+--no-ledger
+--base-url
+--sandbox
+--json
+-q
+--quiet
+-v
+--verbose
+--debug
+--help
+-h" ;;
+            presets) _chroma_words "--json
+-q
+--quiet
+-v
+--verbose
+--debug
+--help
+-h" ;;
+            status) _chroma_words "--no-ledger
+--base-url
+--sandbox
+--json
+-q
+--quiet
+-v
+--verbose
+--debug
+--help
+-h" ;;
+            jobs) _chroma_words "--pending
+--failed
+--limit
+--prune
+--forget
+--resubmit
+-y
+--yes
+--base-url
+--sandbox
+--json
+-q
+--quiet
+-v
+--verbose
+--debug
+--help
+-h" ;;
+            credits) _chroma_words "--min
+--no-ledger
+--base-url
+--sandbox
+--json
+-q
+--quiet
+-v
+--verbose
+--debug
+--help
+-h" ;;
+            login) _chroma_words "--stdin
+--base-url
+--json
+-q
+--quiet
+-v
+--verbose
+--debug
+--help
+-h" ;;
+            logout) _chroma_words "--base-url
+--json
+-q
+--quiet
+-v
+--verbose
+--debug
+--help
+-h" ;;
+            config) _chroma_words "--no-ledger
+--base-url
+--sandbox
+--json
+-q
+--quiet
+-v
+--verbose
+--debug
+--help
+-h" ;;
+            completion) _chroma_words "--json
+-q
+--quiet
+-v
+--verbose
+--debug
+--help
+-h" ;;
+            sandbox) _chroma_words "--port
+--latency
+--rpm
+--credits
+--json
+-q
+--quiet
+-v
+--verbose
+--debug
+--help
+-h" ;;
+        esac
+    else
+        _chroma_argument "$command"
+    fi
+    # only what comes behind the last break of bash's own word is replaced
+    local head
+    if [[ $cur == *:* && $COMP_WORDBREAKS == *:* ]]; then
+        head=${cur%"${cur##*:}"}
+        COMPREPLY=("${COMPREPLY[@]#"$head"}")
+    fi
+    [[ ${#COMPREPLY[@]} -gt 0 && ${COMPREPLY[0]} == *[[:space:]]* ]] && compopt -o filenames 2>/dev/null
+    return 0
+}
+
+complete -F _chroma chroma
