@@ -1,0 +1,395 @@
+"""What was asked for, from the command line's side: values, prompts, formats, and every refusal."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from running import Ended, run_process, shell
+
+from chroma_cli.cli.main import COMMANDS, main
+from chroma_cli.request import schema
+
+Chroma = Callable[..., Ended]
+
+
+@pytest.fixture
+def dry(chroma: Chroma) -> Callable[..., dict[str, Any]]:
+    """The request that these arguments make."""
+
+    def run(*args: str) -> dict[str, Any]:
+        done = chroma("generate", *args, "--dry-run", "--json")
+        assert done.code == 0, done.err
+        [value] = done.json
+        return dict(value["request"])
+
+    return run
+
+
+# --- the dry run -----------------------------------------------------------------------------------------
+
+
+def test_dry_run_shows_the_whole_call_and_sends_nothing(chroma: Chroma, tmp_path: Path) -> None:
+    done = chroma("generate", "a fox", "--seed", "7", "--dry-run", "--json")
+    assert done.code == 0
+    assert done.err == ""
+    assert done.json == [
+        {
+            "schema": 1,
+            "method": "POST",
+            "url": "https://api.segmind.com/v2/chroma",
+            "request": {
+                "prompt": "a fox",
+                "negative_prompt": "low quality, ugly, deformed, blurry, bad anatomy, distorted, unrealistic",
+                "aspect_ratio": "1:1 square 1024x1024",
+                "width": 1024,
+                "height": 1024,
+                "cfg": 7,
+                "sampler_name": "euler",
+                "scheduler": "beta",
+                "steps": 40,
+                "seed": 7,
+                "samples": 1,
+                "image_format": "png",
+                "image_quality": 95,
+                "base64": False,
+            },
+        }
+    ]
+    assert not (tmp_path / "state").exists()
+
+
+def test_dry_run_is_json_without_json_too(chroma: Chroma) -> None:
+    done = chroma("generate", "a fox", "--dry-run")
+    assert json.loads(done.out)["request"]["prompt"] == "a fox"
+
+
+def test_dry_run_of_a_sync_call_names_the_v1_address(chroma: Chroma) -> None:
+    [value] = chroma("generate", "a fox", "--dry-run", "--sync", "--json").json
+    assert value["url"] == "https://api.segmind.com/v1/chroma"
+
+
+def test_dry_run_names_the_gateway_that_was_chosen(
+    chroma: Chroma, config: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def url(*args: str) -> str:
+        [value] = chroma("generate", "a fox", "--dry-run", "--json", *args).json
+        return str(value["url"])
+
+    config('base_url = "https://config.example/"')
+    assert url() == "https://config.example/v2/chroma"
+    monkeypatch.setenv("CHROMA_BASE_URL", "https://env.example")
+    assert url() == "https://env.example/v2/chroma"
+    assert url("--base-url", "http://localhost:81/x/") == "http://localhost:81/x/v2/chroma"
+
+
+# --- values ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--aspect", "16:9"], {"aspect_ratio": "16:9 landscape 1344x768", "width": 1344, "height": 768}),
+        (["-a", "portrait"], {"aspect_ratio": "3:4 portrait 896x1152", "width": 896, "height": 1152}),
+        (["--size", "1536x1024"], {"aspect_ratio": "custom", "width": 1536, "height": 1024}),
+        (["--width", "900"], {"aspect_ratio": "custom", "width": 900, "height": 1024}),
+        (["--height", "2048"], {"aspect_ratio": "custom", "width": 1024, "height": 2048}),
+        (["-p", "fine-art", "--width", "800"], {"aspect_ratio": "custom", "width": 800, "height": 2048}),
+        (["-p", "prototype", "--cfg", "9.5"], {"cfg": 9.5, "steps": 23}),
+        (["--cfg", "7.0"], {"cfg": 7}),
+        (["--format", "JPG"], {"image_format": "jpeg"}),
+        (["-o", "x.webp"], {"image_format": "webp"}),
+        (["-o", "x.JPG"], {"image_format": "jpeg"}),
+        (["-o", "x.jpeg", "--format", "jpg"], {"image_format": "jpeg"}),
+        (["-o", "{slug}.{ext}", "--format", "webp"], {"image_format": "webp"}),
+        (["-o", "folder.png/"], {"image_format": "png"}),
+        (["--base64"], {"base64": True}),
+        (["--no-base64"], {"base64": False}),
+        (["-n", ""], {"negative_prompt": ""}),
+        (["--seed", "9223372036854775807"], {"seed": 2**63 - 1}),
+        (["--seed", "-1"], {"seed": -1}),
+        (["--samples", "5", "--quality", "1"], {"samples": 5, "image_quality": 1}),
+    ],
+)
+def test_options_become_the_request(
+    dry: Callable[..., dict[str, Any]], args: list[str], expected: dict[str, Any]
+) -> None:
+    request = dry("a fox", *args)
+    assert {name: request[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("aspect", ["9:21", "21:9"])
+def test_the_two_narrow_ratios_go_out_without_sides(dry: Callable[..., dict[str, Any]], aspect: str) -> None:
+    request = dry("a fox", "--aspect", aspect)
+    assert request["aspect_ratio"].startswith(aspect + " ")
+    assert not {"width", "height"} & set(request)
+
+
+def test_a_seed_left_out_is_drawn_anew(dry: Callable[..., dict[str, Any]]) -> None:
+    seeds = {dry("a fox")["seed"] for _ in range(5)}
+    assert len(seeds) > 1
+    assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+def test_random_undoes_a_pinned_seed(
+    dry: Callable[..., dict[str, Any]], config: Callable[[str], Path]
+) -> None:
+    config("[defaults]\nseed = 5\n")
+    assert dry("a fox")["seed"] == 5
+    assert dry("a fox", "--seed", "6")["seed"] == 6
+    assert len({dry("a fox", "--seed", "random")["seed"] for _ in range(3)}) > 1
+
+
+def test_the_ending_of_the_output_goes_before_a_format_in_the_config(
+    dry: Callable[..., dict[str, Any]], config: Callable[[str], Path]
+) -> None:
+    config('[defaults]\nformat = "webp"\n')
+    assert dry("a fox")["image_format"] == "webp"
+    assert dry("a fox", "-o", "x.png")["image_format"] == "png"
+
+
+def test_an_unknown_sampler_is_sent_with_a_warning(chroma: Chroma) -> None:
+    done = chroma("generate", "a fox", "--dry-run", "--sampler", "dpmpp_2m")
+    assert json.loads(done.out)["request"]["sampler_name"] == "dpmpp_2m"
+    assert done.err.startswith("warning: --sampler: 'dpmpp_2m'")
+    quiet = chroma("generate", "a fox", "--dry-run", "--sampler", "dpmpp_2m", "-q")
+    assert (quiet.code, quiet.err) == (0, "")
+    told = chroma("generate", "a fox", "--dry-run", "--sampler", "eulr", "--json")
+    [note] = told.notes
+    assert note["schema"] == 1
+    assert "'euler'" in note["warning"]
+
+
+# --- refusals --------------------------------------------------------------------------------------------
+
+BAD = {
+    "--cfg": "nan",
+    "--steps": "40.0",
+    "--seed": "soon",
+    "--samples": "0",
+    "--quality": "101",
+    "--format": "gif",
+    "--scheduler": "karas",
+    "--aspect": "17:9",
+    "--preset": "photoreal",
+    "--timeout": "-3",
+}
+
+
+def test_all_problems_of_a_call_are_told_at_once(chroma: Chroma) -> None:
+    args = [part for pair in BAD.items() for part in pair]
+    done = chroma("generate", " ", *args, "-o", "picture.bmp", "--json")
+    assert done.code == 2
+    assert done.out == ""
+    lines = done.error["message"].splitlines()
+    for option, value in BAD.items():
+        [line] = [line for line in lines if line.startswith(f"{option}: ")]
+        assert repr(value) in line or f" {value} " in line
+    assert [line for line in lines if line.startswith("PROMPT: ")]
+    assert [line for line in lines if line.startswith("--output: ") and ".bmp" in line]
+    assert len(lines) == len(BAD) + 2
+    assert done.error["type"] == "invalid_parameters"
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--scheduler", "karas"], ["'karas'", "sgm_uniform", "Did you mean 'karras'?"]),
+        (["--preset", "fineart"], ["'fineart'", "prototype", "Did you mean 'fine-art'?"]),
+        (["--aspect", "potrait"], ["'potrait'", "Did you mean 'portrait'?"]),
+        (["--format", "pngg"], ["'pngg'", "webp", "Did you mean 'png'?"]),
+        (["--steps", "9"], ["--steps", "9", "from 10 to 75"]),
+        (["--steps", "76"], ["from 10 to 75"]),
+        (["--steps", "1e1"], ["whole number"]),
+        (["--steps", "true"], ["'true'"]),
+        (["--cfg", "inf"], ["from 1 to 20"]),
+        (["--cfg", "20.01"], ["20.01", "from 1 to 20"]),
+        (["--width", "767"], ["--width", "767", "768 to 2048"]),
+        (["--size", "800x3000"], ["--size", "3000", "768 to 2048"]),
+        (["--size", "big"], ["'big'", "1536x1024"]),
+        (["--seed", "9223372036854775808"], ["9223372036854775808", "random"]),
+        (["--seed", "-2"], ["-2"]),
+        (["--samples", "1.5"], ["'1.5'"]),
+        (["--aspect", "16:9", "--size", "800x800"], ["--aspect", "--size"]),
+        (["--aspect", "16:9", "--width", "800"], ["--aspect", "--width"]),
+        (["--size", "800x800", "--height", "800"], ["--size", "--height"]),
+        (["--format", "png", "-o", "x.jpg"], ["--format", "jpeg"]),
+        (["-o", "x.tiff"], ["--output", ".tiff", ".webp"]),
+        (["-o", "{sead}.png"], ["--output", "sead"]),
+        (["--timeout", "nan"], ["--timeout", "'nan'"]),
+        (["--timeout", "0"], ["--timeout", "'0'"]),
+        (["--timeout", "soon"], ["--timeout", "'soon'"]),
+        (["--prompt-file", "p.txt"], ["--prompt-file", "PROMPT"]),
+        (["--base-url", "http://gateway.example"], ["--base-url", "http://gateway.example"]),
+        (["--sandbox", "--base-url", "http://127.0.0.1:1"], ["--sandbox", "--base-url"]),
+        (["--colour"], ["--colour"]),
+        (["--steps"], ["--steps"]),
+        (["and a hare"], ["and a hare"]),
+    ],
+)
+@pytest.mark.parametrize("end", [[], ["--json"]])
+def test_wrong_usage_is_exit_2_with_the_reason(
+    chroma: Chroma, args: list[str], words: list[str], end: list[str]
+) -> None:
+    done = chroma("generate", "a fox", "--dry-run", *end, *args)
+    assert done.code == 2
+    assert done.out == ""
+    said = done.error["message"] if end else done.err
+    assert "Traceback" not in done.err
+    for word in words:
+        assert word in said
+
+
+@pytest.mark.parametrize("args", [[], ["paint"], ["--json"], ["--json", "generate"], ["generate", "--nope"]])
+def test_a_wrong_call_names_a_way_out(chroma: Chroma, args: list[str]) -> None:
+    done = chroma(*args)
+    assert done.code == 2
+    assert done.out == ""
+    said = done.error["hint"] if "--json" in args else done.err
+    assert "--help" in said
+
+
+def test_a_bare_call_names_the_commands(chroma: Chroma) -> None:
+    done = chroma()
+    for name in COMMANDS:
+        assert name in done.err
+
+
+def test_json_after_a_double_dash_is_a_prompt(chroma: Chroma) -> None:
+    done = chroma("generate", "--cfg", "0", "--", "--json")
+    assert done.code == 2
+    assert done.err.startswith("error: --cfg")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(chroma: Chroma, name: str) -> None:
+    done = chroma(name, "--help")
+    assert done.code == 0
+    assert done.err == ""
+    for option in ("--json", "--quiet", "--verbose", "--debug"):
+        assert option in done.out
+
+
+def test_the_help_of_generate_carries_ranges_and_the_guide(chroma: Chroma) -> None:
+    words = " ".join(chroma("generate", "--help").out.replace("│", " ").split())
+    for option in (parameter.flag for parameter in schema.PARAMETERS if parameter is not schema.PROMPT):
+        assert option in words
+    for fact in ("from 10 to 75", "8-12 for photorealism", "60-75 ultra-fine", "euler, euler_a for speed"):
+        assert fact in words
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("sandbox",)])
+def test_unknown_options_are_json_errors_in_every_command(chroma: Chroma, name: str) -> None:
+    done = chroma(name, "--json", "--no-such-option")
+    assert done.code == 2
+    assert done.error["type"] == "usage"
+
+
+OPTION_VALUES = st.dictionaries(
+    st.sampled_from(
+        [*(p.flag for p in schema.PARAMETERS if p.kind != "boolean" and p is not schema.PROMPT)]
+        + ["--size", "--preset", "--timeout", "--output", "--base-url", "-n", "-a", "-p", "-o"]
+    ),
+    st.text(max_size=30)
+    | st.sampled_from(["1", "40", "7.5", "-1", "1e400", "16:9", "1024x1024", "{seed}", "a.png", "-", "//"]),
+    max_size=5,
+)
+
+
+@given(values=OPTION_VALUES, prompt=st.text(max_size=30))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_as_any_option_ends_with_0_or_2_and_never_in_a_traceback(
+    capfdbinary: pytest.CaptureFixture[bytes], values: dict[str, str], prompt: str
+) -> None:
+    args = [f"{name}={value}" if name[1] == "-" else f"{name}{value}" for name, value in values.items()]
+    code = main(["generate", "--dry-run", "--json", *args, "--", prompt])
+    out, err = capfdbinary.readouterr()
+    assert code in (0, 2), err
+    assert b"Traceback" not in err
+    assert b"internal" not in err
+    for line in (*out.splitlines(), *err.splitlines()):
+        assert json.loads(line)["schema"] == 1
+    assert bool(out) == (code == 0)
+
+
+# --- prompts from elsewhere ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "prompt"),
+    [
+        (b"a red fox\n", "a red fox"),
+        (b"a red fox", "a red fox"),
+        (b"a red fox\n\n", "a red fox\n"),
+        (b"a red\r\nfox\r\n", "a red\nfox"),
+        (b"a red\rfox\r", "a red\nfox"),
+        (b"\xef\xbb\xbfa red fox\r\n", "a red fox"),
+        ("ein roter Fuchs, 赤い狐 🦊\n".encode(), "ein roter Fuchs, 赤い狐 🦊"),
+        (b"  a\tfox  \n", "  a\tfox  "),
+        (b"x" * 200_000, "x" * 200_000),
+    ],
+)
+@pytest.mark.parametrize("way", ["stdin", "file", "file -"])
+def test_a_prompt_from_stdin_or_a_file(
+    dry: Callable[..., dict[str, Any]],
+    stdin: Callable[[bytes], None],
+    here: Path,
+    data: bytes,
+    prompt: str,
+    way: str,
+) -> None:
+    if way == "file":
+        (here / "prompt.txt").write_bytes(data)
+        assert dry("--prompt-file", "prompt.txt")["prompt"] == prompt
+        return
+    stdin(data)
+    assert dry(*(["-"] if way == "stdin" else ["--prompt-file", "-"]))["prompt"] == prompt
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\n", b" \r\n\t", b"\xef\xbb\xbf", b"a \xff fox", b"\xff\xfea\x00", b"a\x00b", b"a\x1b[1mb"],
+)
+@pytest.mark.parametrize("way", ["stdin", "file"])
+def test_a_prompt_that_cannot_be_one(
+    chroma: Chroma, stdin: Callable[[bytes], None], here: Path, data: bytes, way: str
+) -> None:
+    if way == "file":
+        (here / "prompt.txt").write_bytes(data)
+        done = chroma("generate", "--prompt-file", "prompt.txt", "--dry-run", "--json")
+    else:
+        stdin(data)
+        done = chroma("generate", "-", "--dry-run", "--json")
+    assert done.code == 2
+    assert done.out == ""
+    assert done.error["message"].startswith(("PROMPT: ", "--prompt-file: "))
+    assert len(done.error["message"].splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["missing.txt", ".", "", "a\0b"])
+def test_a_prompt_file_that_cannot_be_read(chroma: Chroma, name: str) -> None:
+    done = chroma("generate", "--prompt-file", name, "--cfg", "0", "--json")
+    assert done.code == 2
+    [first, second] = done.error["message"].splitlines()
+    assert first.startswith("--prompt-file: ")
+    assert second.startswith("--cfg: ")
+
+
+def test_a_closed_stdin_is_wrong_usage() -> None:
+    done = shell("$CHROMA generate - --dry-run --json <&-")
+    assert done.code == 2
+    assert "stdin is closed" in done.error["message"]
+    assert shell("$CHROMA generate x --dry-run --json <&-").code == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="arguments are bytes only there")
+def test_an_argument_that_is_not_utf8_is_refused() -> None:
+    done = run_process("generate", os.fsdecode(b"a \xff fox"), "--dry-run", "--json")
+    assert done.code == 2
+    assert "UTF-8" in done.error["message"]

@@ -1,0 +1,22 @@
+"""What every test needs: no setting, key or state of the person who runs the tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+_TERMINAL = ("NO_COLOR", "FORCE_COLOR", "CI", "GITHUB_ACTIONS", "PY_COLORS", "COLUMNS", "LINES")
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+@pytest.fixture(autouse=True)
+def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Config and state below ``tmp_path``; no key, no switch, no proxy, a plain terminal."""
+    for name in tuple(os.environ):
+        if name.startswith(("CHROMA_", "SEGMIND_")) or name.upper() in (*_TERMINAL, *_PROXIES):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("CHROMA_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("CHROMA_CONFIG", str(tmp_path / "config.toml"))
