@@ -3,7 +3,9 @@
 A job is asked soon at first, because a bad request fails within a second; then less and less often; then
 closely around its expected end, which is the documented 53 s scaled by the work, or what earlier jobs took;
 after that ever more sparsely. Each poll counts against a rate limit that is not documented, and each second
-between "completed" and the poll that sees it is a second that somebody waits.
+between "completed" and the poll that sees it is a second that somebody waits. For a given number of polls the
+mean delay is smallest when they come the closer, the likelier the job, if it still runs, ends in the next
+moment: so the spacing falls all the way to the end of the window.
 """
 
 from __future__ import annotations
@@ -15,20 +17,25 @@ from typing import Final
 from chroma_cli.request import schema
 
 #: The first polls, seconds after the submit; from the last on each wait is this many times the time so far.
-_EARLY: Final = (0.4, 1.0, 2.5)
-_EARLY_GROWTH: Final = 2.6
+_EARLY: Final = (0.4, 1.0, 3.0)
+_EARLY_GROWTH: Final = 4.0
 #: No early poll in the last part of the time before the window opens.
 _EARLY_SHARE: Final = 0.55
 #: Never closer than this, in seconds, whatever is known.
 _CLOSEST: Final = 0.1
-#: Around the expected end: this many polls over the whole window, but never further apart than this.
-_WINDOW_POLLS: Final = 5
-_WINDOW_SPACING: Final = 0.62
+#: Around the expected end: the unit of spacing is this share of the window, at most this many seconds.
+_UNIT_SHARE: Final = 0.23
+_UNIT: Final = 0.64
+#: The spacing in units at three points of the window (a share of it, from its start; negative: before), in a
+#: straight line between them. What comes before the window is left out where it has no room for one spacing.
+_LEAD: Final = (-0.38, 5.0)
+_BEND: Final = (0.16, 1.1)
+_END: Final = (1.0, 0.63)
 #: Overdue: a wait of this share of how long it is overdue, at most this many seconds.
 _OVERDUE_SHARE: Final = 0.25
 _OVERDUE_CAP: Final = 10.0
 #: Before the window no wait is longer than this, for the job that is quicker than anybody thought.
-_LONGEST: Final = 12.0
+_LONGEST: Final = 15.0
 #: The documented duration is met within 10 %, and a little is left on both sides.
 _DOCUMENTED_SPREAD: Final = 0.14
 
@@ -84,17 +91,27 @@ def next_poll(
     """
     start = begun.after + expected.low
     end = begun.before + expected.high
-    spacing = min(max((end - start) / _WINDOW_POLLS, _CLOSEST), _WINDOW_SPACING) * spread
+    window = end - start
+    unit = min(max(window * _UNIT_SHARE, _CLOSEST), _UNIT) * spread
     if elapsed >= end:
-        return min(max(spacing, (elapsed - end) * _OVERDUE_SHARE), _OVERDUE_CAP * spread)
+        return min(max(unit * _END[1], (elapsed - end) * _OVERDUE_SHARE), _OVERDUE_CAP * spread)
+    lead = window * _LEAD[0]
     # a poll at the very start of the window would nearly always be in vain
-    first = start + spacing
+    first = start + lead if -lead >= unit * _LEAD[1] else start + unit * _BEND[1]
+    if elapsed >= first:
+        return unit * _spacing((elapsed - start) / window)
     if elapsed >= start:
-        return max(spacing, first - elapsed)
+        return max(unit * _BEND[1], first - elapsed)
     early = _next_early(elapsed)
     if early > start * _EARLY_SHARE and first - elapsed <= _LONGEST:
         return max(first - elapsed, _CLOSEST)
     return max(min(early - elapsed, _LONGEST), _CLOSEST)
+
+
+def _spacing(share: float) -> float:
+    """Units between two polls, at this share of the window."""
+    (x0, y0), (x1, y1) = (_LEAD, _BEND) if share < _BEND[0] else (_BEND, _END)
+    return y0 + (y1 - y0) * (share - x0) / (x1 - x0)
 
 
 def _next_early(elapsed: float) -> float:
