@@ -90,8 +90,8 @@ def man_page() -> str:
         ".SH DESCRIPTION",
         _roff(
             "Submits jobs to the gateway, waits for them, and saves the pictures. Every job is in a ledger"
-            " before it is sent: whatever stops the program, chroma fetch --pending brings the rest home. stdout"
-            " is the result, stderr is everything else; with --json both carry JSON lines."
+            " before it is sent: whatever stops the program, chroma fetch --pending brings the rest home."
+            " stdout is the result, stderr is everything else; with --json both carry JSON lines."
         ),
         ".SH OPTIONS",
         *_tagged((_spelled(option), option.help) for option in (HELP, VERSION)),
