@@ -14,7 +14,7 @@ _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_B
 @pytest.fixture(autouse=True)
 def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Config and state below ``tmp_path``; no key, no switch, no proxy, a plain terminal."""
-    for name in tuple(os.environ):
+    for name in tuple(os.environ):  # noqa: TID251
         if name.startswith(("CHROMA_", "SEGMIND_")) or name.upper() in (*_TERMINAL, *_PROXIES):
             monkeypatch.delenv(name)
     monkeypatch.setenv("TERM", "xterm-256color")

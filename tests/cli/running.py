@@ -81,7 +81,7 @@ def run_process(*args: str, **more: Any) -> Ended:
 
 def shell(line: str) -> Ended:
     """A line for sh in which ``$CHROMA`` is the program."""
-    env = {**os.environ, "CHROMA": f"{sys.executable} -m chroma_cli"}
+    env = {**os.environ, "CHROMA": f"{sys.executable} -m chroma_cli"}  # noqa: TID251
     done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, timeout=PATIENCE, env=env)
     return Ended(done.returncode, done.stdout, done.stderr)
 
@@ -154,7 +154,7 @@ def on_terminal(*args: str, stdout: bool = True, env: dict[str, str] | None = No
         stdin=slave,
         stdout=slave if stdout else subprocess.PIPE,
         stderr=slave,
-        env={**os.environ, **(env or {})},
+        env={**os.environ, **(env or {})},  # noqa: TID251
         start_new_session=True,
     )
     os.close(slave)
