@@ -174,6 +174,31 @@ class Pending(Generic[T]):
                 return None
             self._take(outcome)
 
+    def send(self) -> T | None:
+        """One send and its outcome, without sitting out a wait before it: the answer, or None when it may be
+        sent again :attr:`resume_in` seconds from now. For callers with much else to do meanwhile.
+
+        Raises what the outcome means.
+        """
+        self._resume_at = None
+        if self._started is None and self._answer is None and self._ended is None:
+            self._check_time()
+            self._launch()
+        if self._started is not None:
+            outcome = self._land(None)
+            assert outcome is not None  # without a limit, landing ends with an outcome
+            self._take(outcome)
+        if self._ended is not None:
+            raise self._ended
+        return self._answer
+
+    @property
+    def resume_in(self) -> float:
+        """Seconds until the next send is due; 0 when none is planned for later."""
+        if self._resume_at is None:
+            return 0.0
+        return max(0.0, self._resume_at - self._transport.clock.monotonic())
+
     def settle(self, seconds: float) -> T | None:
         """Wait for the send that is out, if there is one, and send nothing more.
 
@@ -222,11 +247,14 @@ class Pending(Generic[T]):
                 return False
             clock.sleep(wait)
             self._resume_at = None
+        self._check_time()
+        return True
+
+    def _check_time(self) -> None:
         if self._deadline.passed:
             self._end(self._last or NetworkError(f"There was no time left for the {self._what}."))
             assert self._ended is not None
             raise self._ended
-        return True
 
     def _launch(self) -> None:
         seconds = self._transport.allowance(self._call, self._deadline)

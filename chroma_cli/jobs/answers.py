@@ -7,12 +7,20 @@ matters the statement names it (INDEXED BY), which turns "slow one day" into an 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from chroma_cli.clock import Clock
 from chroma_cli.jobs.owner import Owner, is_gone
-from chroma_cli.jobs.records import JobRow, SeenCredits, Totals, row_from, texts_from, whole_number
+from chroma_cli.jobs.records import (
+    JobRow,
+    SeenCredits,
+    Totals,
+    files_from,
+    row_from,
+    texts_from,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     import sqlite3
@@ -44,6 +52,10 @@ _LESS_WORK: Final = (
 _MORE_WORK: Final = (
     "SELECT work, seconds FROM jobs INDEXED BY jobs_durations WHERE seconds IS NOT NULL "
     "AND base_url = ? AND work > ? ORDER BY work ASC, number DESC LIMIT ?"
+)
+_SAME_COSTS: Final = (
+    "SELECT avg(cost) FROM (SELECT cost FROM jobs INDEXED BY jobs_durations WHERE seconds IS NOT NULL "
+    "AND base_url = ? AND work = ? ORDER BY number DESC LIMIT ?)"
 )
 
 
@@ -160,6 +172,30 @@ class Answers(ABC):
         nearest = found[0][0] if found else 0
         return [seconds * work_wanted / nearest for size, seconds in found if size == nearest and nearest > 0]
 
+    def mean_cost(self, base_url: str, steps: int, pixels: int, samples: int) -> float | None:
+        """Dollars that the latest 50 jobs of the same steps x pixels x samples cost on average."""
+        work = steps * pixels * samples
+        return self._read(lambda db: mean_cost(db, base_url, work))
+
+    def saved_at(self, base_url: str, paths: Container[str]) -> list[JobRow]:
+        """The jobs of that gateway with a file saved at one of these absolute paths, newest first.
+
+        Looks through all saved jobs: not for the way to every picture.
+        """
+        query = "SELECT number, files FROM jobs INDEXED BY jobs_by_place WHERE base_url = ? AND files <> '{}'"
+
+        def work(db: sqlite3.Connection) -> list[JobRow]:
+            cursor = db.execute(f"{query} ORDER BY number DESC", (base_url,))
+            found = [
+                number
+                for number, files in cursor
+                if any(entry.get("path") in paths for entry in files_from(files).values())
+            ]
+            rows = (find(db, number) for number in found)
+            return [row for row in rows if row is not None]
+
+        return [self._seen(row) for row in self._read(work)]
+
     def in_work(self, row: JobRow) -> bool:
         """Whether another process that is alive has claimed it."""
         if row.owner is None:
@@ -205,6 +241,14 @@ def by_request(db: sqlite3.Connection, request_id: str, base_url: str | None) ->
         "AND (?2 IS NULL OR base_url = ?2) ORDER BY number DESC LIMIT 1"
     )
     return next(iter(decoded(db, query, (request_id, base_url))), None)
+
+
+def mean_cost(db: sqlite3.Connection, base_url: str, work: int) -> float | None:
+    """See :meth:`Answers.mean_cost`."""
+    if not 0 < work < 2**63:
+        return None
+    found = db.execute(_SAME_COSTS, (base_url, work, LEARNT_ROWS)).fetchone()[0]
+    return None if found is None else float(found)
 
 
 def _job_number(ident: str | int) -> int | None:

@@ -7,7 +7,7 @@ therefore worked out here as well, on a row in memory; the first failure is told
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -22,12 +22,26 @@ T = TypeVar("T")
 
 
 class Book:
-    """One run's way to the ledger. ``number`` 0 stands for a job that no ledger knows."""
+    """One run's way to the ledger. ``number`` 0 stands for a job that no ledger knows.
 
-    def __init__(self, ledger: Entries | None, clock: Clock, warn: Callable[[str], None]) -> None:
+    ``required``: no job begins without the ledger. ``thorough``: what a poll says is written down as well;
+    with hundreds of jobs in flight that is not worth a synced transaction each.
+    """
+
+    def __init__(
+        self,
+        ledger: Entries | None,
+        clock: Clock,
+        warn: Callable[[str], None],
+        *,
+        required: bool = False,
+        thorough: bool = True,
+    ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._warn = warn
+        self._required = required
+        self._thorough = thorough
 
     def _kept(self, row: JobRow, write: Callable[[Entries], JobRow]) -> JobRow:
         """``row`` as the ledger has it after ``write``; as it is where the ledger cannot be written."""
@@ -67,12 +81,16 @@ class Book:
             except LedgerUnusable as trouble:
                 if limits:
                     raise LimitError(f"A budget is set and cannot be kept: {trouble.words}") from trouble
+                if self._required:
+                    raise LimitError(trouble.message, hint=trouble.hint) from trouble
                 self._broken(trouble)
         elif limits:
             raise LimitError(
                 "A budget is set and cannot be kept without the job ledger.",
                 hint="Leave out --no-ledger, or remove [budget] from the config file.",
             )
+        elif self._required:
+            raise LimitError("The job ledger cannot be used any more, so nothing more is spent.")
         return self._unrecorded(intent)
 
     def _unrecorded(self, intent: Intent) -> JobRow:
@@ -109,7 +127,10 @@ class Book:
     def progress(self, row: JobRow, state: Literal["queued", "processing"]) -> JobRow:
         if row.state == state:
             return row
-        return self._kept(replace(row, state=state), lambda ledger: ledger.progress(row.number, state))
+        moved = replace(row, state=state)
+        if not self._thorough:
+            return moved
+        return self._kept(moved, lambda ledger: ledger.progress(row.number, state))
 
     def completed(
         self,
@@ -203,6 +224,14 @@ class Book:
     def learnt(self, base_url: str, steps: int, pixels: int, samples: int) -> list[float]:
         """How long earlier jobs of such work took, in seconds; empty where nothing is known."""
         return self._known(lambda ledger: ledger.learnt(base_url, steps, pixels, samples), [])
+
+    def mean_cost(self, base_url: str, steps: int, pixels: int, samples: int) -> float | None:
+        """What such jobs cost lately, in dollars; None where nothing is known."""
+        return self._known(lambda ledger: ledger.mean_cost(base_url, steps, pixels, samples), None)
+
+    def saved_at(self, base_url: str, paths: Container[str]) -> list[JobRow]:
+        """The jobs of that gateway whose files were saved at one of these paths, newest first."""
+        return self._known(lambda ledger: ledger.saved_at(base_url, paths), [])
 
     def promised(self, job: JobRow | None = None) -> frozenset[str]:
         """The places that unsettled jobs, except this one, will write to."""

@@ -11,6 +11,7 @@ import secrets
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -23,6 +24,7 @@ from chroma_cli.jobs.answers import (
     by_request,
     decoded,
     find,
+    mean_cost,
     row_of,
 )
 from chroma_cli.jobs.records import (
@@ -360,6 +362,9 @@ class Entries(Answers):
                 "A budget is set, and what was spent so far is not known: the job ledger was damaged.",
                 hint="Nothing was sent. The next call counts from what could be read of the old ledger.",
             )
+        learnt = mean_cost(db, intent.base_url, intent.steps * intent.pixels * intent.samples)
+        if learnt is not None and learnt > intent.expected_cost:
+            intent = replace(intent, expected_cost=learnt)
         for limit in limits:
             _check_limit(db, limit, intent.expected_cost)
         if exclusive:

@@ -101,6 +101,8 @@ class Lifecycle:
     gateway_name: str
     fetch_command: Callable[[str], str]
     expectation: polling.Expectation | None = None
+    #: Tries of one poll, for callers that come back themselves; by default as often as the deadline allows.
+    attempts: int | None = None
     _answered: float | None = field(default=None, init=False)
     _destination: Destination | None = field(default=None, init=False)
 
@@ -222,6 +224,36 @@ class Lifecycle:
         self.observe(StateChanged(job))
         return job
 
+    def open_submit(
+        self, job: JobRow, deadline: Deadline, *, resubmit_unknown: bool = False
+    ) -> Pending[Submitted]:
+        """The same call for :meth:`send`, which sits out no waits."""
+        return self.client.begin_submit(dict(job.request or {}), deadline, resubmit_unknown=resubmit_unknown)
+
+    def send(self, job: JobRow, pending: Pending[Submitted]) -> JobRow | None:
+        """One send; None when it is to be sent again ``pending.resume_in`` seconds from now."""
+        with self._ending_early(job, Charged.NO) as now:
+            try:
+                answer = pending.send()
+            except ChromaError as error:
+                self._not_accepted(now, error)
+                raise
+            if answer is None:
+                return None
+            now.job = job = self.book.submitted(job, answer.request_id, answer.remaining_credits)
+        self.observe(StateChanged(job))
+        return job
+
+    def take_back(self, job: JobRow, pending: Pending[Submitted], why: ChromaError) -> ChromaError:
+        """Send it no more. To be called when no send is out; the error says how it was left."""
+        try:
+            with self._ending_early(job, Charged.NO) as now:
+                why.charged = pending.abandon()
+                self._not_accepted(now, why)
+                raise why
+        except ChromaError as error:
+            return error
+
     def _last_words(self, pending: Pending[Submitted], now: _Now) -> Submitted | None:
         """Stopped while the submit is out: its id decides between a job and a mystery, so wait for it."""
         if pending.in_flight:
@@ -275,7 +307,7 @@ class Lifecycle:
         """Ask once (with the client's retries) and record the answer; the state is "completed" at the end."""
         assert job.request_id is not None
         try:
-            status = self.client.status(job.request_id, deadline)
+            status = self.client.status(job.request_id, deadline, attempts=self.attempts)
         except NotFound as error:
             if pace is not None and pace.since_submit < SETTLING:
                 return job
@@ -493,6 +525,14 @@ class Lifecycle:
         self.observe(StateChanged(job))
 
     # --- ending early ------------------------------------------------------------------------------------
+
+    def give_up(self, job: JobRow, error: ChromaError, charged: Charged) -> ChromaError:
+        """End with an error that came from outside the steps: it names the job then, and is recorded."""
+        try:
+            with self._ending_early(job, charged):
+                raise error
+        except ChromaError as ended:
+            return ended
 
     @contextlib.contextmanager
     def _ending_early(self, job: JobRow, charged: Charged) -> Iterator[_Now]:

@@ -479,12 +479,34 @@ def test_a_number_of_another_ledger_is_refused(ledger: Ledger) -> None:
 # --- money -----------------------------------------------------------------------------------------------
 
 
+def test_what_such_jobs_cost_is_reserved_when_it_is_more_than_the_documented_price(ledger: Ledger) -> None:
+    day = Limit("day", 1.0, NOON - 3600)
+    assert ledger.mean_cost(HERE, 40, 1024 * 1024, 1) is None
+    for cost in (0.2, 0.4, None):
+        done(ledger, cost=cost)
+    done(ledger, cost=9.0, steps=41)
+    assert ledger.mean_cost(HERE, 40, 1024 * 1024, 1) == pytest.approx(0.3)
+    assert ledger.begin(intent()).expected_cost == pytest.approx(0.3)
+    assert ledger.begin(intent(expected_cost=0.5)).expected_cost == 0.5
+    assert ledger.begin(intent(base_url="https://elsewhere")).expected_cost == 0.055
+    with pytest.raises(LimitError, match=r"about \$0.300"):
+        ledger.begin(intent(), limits=[day])
+
+
+def test_jobs_are_found_by_the_place_of_their_files(ledger: Ledger) -> None:
+    number = done(ledger)
+    done(ledger, base_url="https://elsewhere")
+    ledger.begin(intent())
+    assert [row.number for row in ledger.saved_at(HERE, {"/x.png"})] == [number]
+    assert ledger.saved_at(HERE, {"/y.png"}) == []
+
+
 def test_limits_count_reservations_unknown_costs_and_real_ones(ledger: Ledger, clock: FakeClock) -> None:
     day = Limit("day", 1.0, NOON - 3600)
     clock.now = NOON - 7200
-    done(ledger, cost=50.0)  # yesterday
+    done(ledger, cost=50.0, steps=75)  # yesterday
     clock.now = NOON
-    done(ledger, cost=0.4)
+    done(ledger, cost=0.4, steps=74)
     done(ledger, cost=None, expected_cost=0.1)
     unknown_job(ledger, expected_cost=0.1)
     ledger.begin(intent(expected_cost=0.1))
