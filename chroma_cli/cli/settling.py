@@ -21,7 +21,7 @@ _PATIENCE = 60.0
 
 
 class LedgerRequired(ChromaError):
-    type = "ledger"
+    type = "no_ledger"
 
 
 def required_ledger(run: Run) -> Ledger:
