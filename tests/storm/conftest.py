@@ -17,5 +17,7 @@ def storm() -> Iterator[StormServer]:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, storm: StormServer) -> Machine:
-    return Machine(tmp_path / "machine", storm.base_url)
+def machine(tmp_path: Path, storm: StormServer) -> Iterator[Machine]:
+    made = Machine(tmp_path / "machine", storm.base_url)
+    yield made
+    made.clear_up()

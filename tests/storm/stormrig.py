@@ -48,6 +48,7 @@ class Machine:
     root: Path
     base_url: str
     extra: dict[str, str] = field(default_factory=dict)
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for folder in (self.out, self.state, self.temp, self.root / "home"):
@@ -92,7 +93,7 @@ class Machine:
         else:
             place, port, prompt = halt
             command = [sys.executable, str(HALTING), place, str(port), prompt, "--"]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*command, *args],
             env=self.env,
             cwd=cwd or self.out,
@@ -100,6 +101,15 @@ class Machine:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+        self.started.append(process)
+        return process
+
+    def clear_up(self) -> None:
+        """No process outlives its test."""
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
 
     def run(self, *args: str, cwd: Path | None = None, patience: float = 90) -> Ended:
         return ended(self.start(*args, cwd=cwd), patience)
