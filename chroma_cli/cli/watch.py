@@ -24,7 +24,6 @@ class Watch:
 
     def __call__(self, event: object) -> None:
         from chroma_cli.gateway import events
-        from chroma_cli.jobs import lifecycle
 
         if isinstance(event, events.Exchange):
             self._exchange(event)
@@ -32,7 +31,13 @@ class Watch:
             self._retrying(event)
         elif isinstance(event, events.CreditsSeen):
             self._note_credits(event.value)
-        elif isinstance(event, lifecycle.Warned):
+        else:
+            self._of_a_job(event)
+
+    def _of_a_job(self, event: object) -> None:
+        from chroma_cli.jobs import lifecycle  # not for commands that only ask the gateway something
+
+        if isinstance(event, lifecycle.Warned):
             self._output.warning(event.words)
         elif isinstance(event, lifecycle.StateChanged):
             self._changed(event.job)
