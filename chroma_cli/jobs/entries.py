@@ -149,10 +149,12 @@ class Entries(Answers):
         """The result is known; to be called before the download. What is ``None`` or empty keeps its value.
 
         ``observed`` is the time from submit to result in seconds as seen from here, for learning where the
-        gateway reports none.
+        gateway reports none, or more than that.
         """
         timings = timings or Timings()
-        seconds = timings.whole() or finite(observed)
+        # a report of more time than has passed would make every later wait too long
+        told = [value for value in (timings.whole(), finite(observed)) if value is not None and value > 0]
+        seconds = min(told, default=None)
         known = {
             "sources": texts_to(sources) if sources else None,
             "seed": whole_number(seed),
@@ -160,7 +162,7 @@ class Entries(Answers):
             "queue_time": finite(timings.queue),
             "inference_time": finite(timings.inference),
             "total_time": finite(timings.total),
-            "seconds": seconds if seconds is not None and seconds > 0 else None,
+            "seconds": seconds,
         }
         changes: dict[str, Any] = {name: value for name, value in known.items() if value is not None}
         changes |= {"state": "completed", "charged": "yes", "error": None}

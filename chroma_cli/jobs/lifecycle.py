@@ -296,14 +296,14 @@ class Lifecycle:
         if job.state == "completed":
             return job
         with self._ending_early(job, Charged.UNKNOWN) as now:
-            pace = _Pace(self.clock, job, self._expected(job))
+            pace = Pace(self.clock, job, self._expected(job))
             while True:
                 self._pause(pace, job, deadline)
                 now.job = job = self.poll(job, deadline, pace)
                 if job.state == "completed":
                     return job
 
-    def poll(self, job: JobRow, deadline: Deadline, pace: _Pace | None = None) -> JobRow:
+    def poll(self, job: JobRow, deadline: Deadline, pace: Pace | None = None) -> JobRow:
         """Ask once (with the client's retries) and record the answer; the state is "completed" at the end."""
         assert job.request_id is not None
         try:
@@ -344,7 +344,7 @@ class Lifecycle:
             return self.expectation
         return polling.Expectation.documented(request.workload if request is not None else 1.0)
 
-    def _pause(self, pace: _Pace, job: JobRow, deadline: Deadline) -> None:
+    def _pause(self, pace: Pace, job: JobRow, deadline: Deadline) -> None:
         """Sleep until the next poll, telling the observer now and then; raises when the deadline passes."""
         wait = pace.next_wait()
         end = self.clock.monotonic() + wait
@@ -358,6 +358,10 @@ class Lifecycle:
 
     def _at_the_end(self, deadline: Deadline) -> bool:
         return deadline.remaining <= _LAST_TRY
+
+    def out_of_time(self, job: JobRow, deadline: Deadline) -> ChromaError:
+        """The end of a job whose deadline has passed; see :meth:`_out_of_time`."""
+        return self._out_of_time(job, deadline, None)
 
     def _out_of_time(self, job: JobRow, deadline: Deadline, error: Unavailable | None) -> ChromaError:
         """7 when the gateway was heard of lately, else 9: then it is the gateway that is in trouble."""
@@ -606,7 +610,7 @@ class _Now:
     charged: Charged
 
 
-class _Pace:
+class Pace:
     """How long to wait before the next poll of one job, by its age and what was seen of it."""
 
     def __init__(self, clock: Clock, job: JobRow, expected: polling.Expectation) -> None:
@@ -621,6 +625,11 @@ class _Pace:
         self._running = job.state == "processing"
         self._asked = self._before < 1.0
         self._beat = self._start
+
+    @property
+    def begun(self) -> polling.Begun:
+        """When its work began, as far as that was seen."""
+        return self._begun
 
     @property
     def since_submit(self) -> float:
