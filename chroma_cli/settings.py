@@ -25,6 +25,7 @@ BUILT_IN: Final = "built-in"
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
 
 def environment() -> dict[str, str]:
@@ -262,6 +263,8 @@ def gateway_address(text: str, where: str) -> str:
     host = (parts.hostname or "").rstrip(".")
     if parts.scheme not in ("https", "http") or not host:
         raise refuse("is not an http(s) address")
+    if port == 0 or not _may_be_host(host):
+        raise refuse("names no host and port that can be")
     if "@" in parts.netloc:
         raise refuse("must not hold a user or a password")
     if "?" in text or "#" in text:
@@ -269,6 +272,15 @@ def gateway_address(text: str, where: str) -> str:
     if parts.scheme == "http" and not is_loopback(host):
         raise refuse("would send the key unencrypted; http:// is only for this machine (127.0.0.1)")
     return _rebuilt(parts, host, port)
+
+
+def _may_be_host(host: str) -> bool:
+    """Whether ``host`` is an IP address or has the form of a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return len(host) <= 253 and all(_LABEL.fullmatch(label) for label in host.split("."))
+    return "%" not in host  # a zone belongs to a link, not to an address that is kept
 
 
 def _rebuilt(parts: SplitResult, host: str, port: int | None) -> str:
