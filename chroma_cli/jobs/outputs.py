@@ -1,0 +1,243 @@
+"""Where the images of a manifest go: output texts checked, templates filled, no file made by two images.
+
+Outputs are relative to the manifest's folder and stay inside it, links resolved, unless that was allowed.
+Only text decides what an output means (a folder ends in ``/``), so that all machines agree.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from chroma_cli.errors import InvalidParameters, Problem, UsageError
+from chroma_cli.images import disk, naming
+from chroma_cli.images.destination import STDOUT, Destination
+from chroma_cli.images.naming import Template
+from chroma_cli.request import values
+from chroma_cli.request.builder import ImageRequest
+from chroma_cli.request.schema import SEED_SERVER
+
+#: File systems take so many bytes in one part of a path, and the system in all of it.
+_PART_MAX: Final = 255
+_PATH_MAX: Final = 4000
+#: Tells keys from paths; no path begins with it.
+_KEY: Final = "key: "
+
+
+@dataclass(frozen=True)
+class OutputTemplate:
+    """An output text, read: ``root`` is the absolute folder that all its files share, ``prefix`` that folder
+    relative to the manifest's (with ``/`` at the end, or empty), ``name`` the template below it."""
+
+    where: str
+    root: str
+    prefix: str
+    name: str
+    parsed: Template
+
+    @property
+    def text(self) -> str:
+        """The same for every spelling of this output, on every machine."""
+        return self.prefix + self.name
+
+    @property
+    def format(self) -> str | None:
+        """The image format that the ending asks for."""
+        return self.parsed.format
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the name is the same for every request."""
+        return self.parsed.format is not None and not self.parsed.fields
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The place of one image: see ``manifest.Image``."""
+
+    key: str
+    destination: Destination
+    paths: tuple[Path, ...]
+
+
+class Outputs:
+    """All outputs of one manifest. ``folder`` is the manifest's, absolute, links resolved."""
+
+    def __init__(self, folder: str, *, allow_outside: bool, now: float) -> None:
+        self._folder = folder
+        self._allow_outside = allow_outside
+        self._date = naming.date_text(now)
+        self._real_folders: dict[str, str] = {}
+        #: Who makes a key or a resolved path, and what else wants to.
+        self._makers: dict[str, str] = {}
+        self._rivals: dict[str, list[str]] = {}
+        #: Resolved paths of files, as they are shown.
+        self._shown: dict[str, str] = {}
+        self.dated = False
+
+    # --- reading an output text --------------------------------------------------------------------------
+
+    def template(self, output: object, where: str, problems: list[Problem]) -> OutputTemplate | None:
+        """An output text, or the default for None; None after noting what is wrong with it."""
+        try:
+            return self._read(naming.DEFAULT_TEMPLATE if output is None else output, where)
+        except InvalidParameters as error:
+            problems += [Problem(where, one.what.rstrip("."), one.suggestion) for one in error.problems]
+        except UsageError as error:
+            problems.append(Problem(where, error.message.removeprefix("--output: ").rstrip(".")))
+        return None
+
+    def _read(self, output: object, where: str) -> OutputTemplate:
+        text = _checked_text(output)
+        naming.check_fields(text)
+        if text.endswith("/"):
+            text += naming.DEFAULT_TEMPLATE
+        parts = [part for at, part in enumerate(text.split("/")) if part not in ("", ".") or at == 0]
+        parts = [part for part in parts if part != "."]
+        fixed = next((at for at, part in enumerate(parts[:-1]) if naming.has_fields(part)), len(parts) - 1)
+        if parts[-1] == ".." or ".." in parts[fixed:]:
+            raise UsageError("'..' cannot stand there; it may only stand before the first {field}")
+        root, prefix = self._root("/".join(parts[:fixed]) + ("/" if fixed else ""))
+        name = "/".join(parts[fixed:])
+        parsed = Template.parse(name)
+        if "id" in parsed.fields:
+            raise UsageError("{id} is not known before the image is made, so no run could find it again")
+        if parsed.format is None and parsed.ending_field is None and disk.is_folder(Path(root, name)):
+            raise UsageError(f"{values.show(text)} is a folder; end it with / or name a file")
+        self.dated = self.dated or "date" in parsed.fields
+        return OutputTemplate(where, root, prefix, name, parsed)
+
+    def _root(self, head: str) -> tuple[str, str]:
+        """The absolute folder and its spelling relative to the manifest's. ``head`` is "" or ends in /."""
+        place = Path(self._folder, head)
+        if ".." not in head.split("/") and not Path(head).is_absolute():
+            return str(place), head
+        root = os.path.realpath(place)  # only the system knows where .. leads behind a link
+        try:
+            relative = os.path.relpath(root, self._folder)
+        except ValueError:  # another drive
+            relative = root
+        relative = relative.replace(os.sep, "/")
+        return root, "" if relative == "." else f"{relative.rstrip('/')}/"
+
+    # --- filling it --------------------------------------------------------------------------------------
+
+    def settle(
+        self,
+        template: OutputTemplate,
+        request: ImageRequest,
+        preset: str | None,
+        where: str,
+        problems: list[Problem],
+    ) -> Settled | None:
+        """The place of one image, remembered against every other; None after noting what is wrong with it."""
+        if request.seed == SEED_SERVER and "seed" in template.parsed.fields:
+            why = "the name holds {seed}, and seed -1 leaves that to the server; no run could find it again"
+            problems.append(Problem(template.where, why))
+            return None
+        first = naming.first_number(template.parsed, request.samples)
+        destination = Destination(
+            kind="file",
+            root=template.root,
+            template=template.name,
+            values=self._values(template.parsed, request, preset),
+            numbers=tuple(range(first, first + request.samples)),
+            image_format=request.image_format,
+            size=request.size,
+            overwrite=False,
+        )
+        paths = tuple(destination.target(number) for number in destination.numbers)
+        key_number = first if template.parsed.numbered else 0
+        bare = os.path.relpath(destination.target(key_number), template.root).replace(os.sep, "/")
+        key = template.prefix + bare
+        why_not = self._refusal(paths)
+        if why_not is not None:
+            problems.append(Problem(template.where, f"{values.show(key)}: {why_not}"))
+            return None
+        self._claim(key, [self._real(path) for path in paths], where)
+        return Settled(key, destination, paths)
+
+    def _values(
+        self, parsed: Template, request: ImageRequest, preset: str | None
+    ) -> tuple[tuple[str, str], ...]:
+        width, height = request.size
+        known: dict[str, object] = {"preset": preset, "date": self._date, "width": width, "height": height}
+        fields = parsed.fields - {"index", "ext"}
+        for name in fields:
+            if name == "slug":
+                known[name] = naming.slug(request.prompt)
+            elif name not in known:
+                known[name] = getattr(request, name)
+        return tuple((name, naming.safe_value(known[name])) for name in sorted(fields))
+
+    def _refusal(self, paths: tuple[Path, ...]) -> str | None:
+        """Why files cannot go there, if so."""
+        longest = max(paths, key=lambda path: len(path.name))
+        if any(len(os.fsencode(part)) > _PART_MAX for part in longest.parts):
+            return f"a part of the name is longer than {_PART_MAX} bytes"
+        if len(os.fsencode(longest)) > _PATH_MAX:
+            return f"the path is longer than {_PATH_MAX} bytes"
+        if not self._allow_outside and any(not is_below(self._real(path), self._folder) for path in paths):
+            return "it is outside of the manifest's folder, which only --allow-outside allows"
+        return None
+
+    def _real(self, path: Path) -> str:
+        """Where the path leads, links resolved; the last part too, if it is one."""
+        if path.is_symlink():
+            return os.path.realpath(path)
+        folder = str(path.parent)
+        if folder not in self._real_folders:
+            self._real_folders[folder] = os.path.realpath(folder)
+        return str(Path(self._real_folders[folder], path.name))
+
+    # --- one file, one image -----------------------------------------------------------------------------
+
+    def _claim(self, key: str, reals: list[str], where: str) -> None:
+        for name in (_KEY + key, *reals):
+            self._shown.setdefault(name, key)
+            if self._makers.setdefault(name, where) is not where:
+                rivals = self._rivals.setdefault(name, [])
+                rivals.append(where)
+
+    def conflicts(self) -> list[Problem]:
+        """Every output that two images would make, or that is a file of one and a folder of another."""
+        found: dict[tuple[str, str], Problem] = {}
+        for name, rivals in self._rivals.items():
+            first, second = self._makers[name], rivals[0]
+            more = f" (and {len(rivals) - 1} more)" if len(rivals) > 1 else ""
+            what = (
+                f"makes {values.show(self._shown[name])}, and so does {second}{more}; one output, one image"
+            )
+            found.setdefault((first, second), Problem(f"{first}: output", what))
+        return [*found.values(), *self._files_as_folders()]
+
+    def _files_as_folders(self) -> list[Problem]:
+        found = {}
+        folders = {Path(name).parent for name in self._makers if not name.startswith(_KEY)}
+        for folder in {here for one in folders for here in (one, *one.parents)}:
+            name = str(folder)
+            if name in self._makers:
+                what = f"{values.show(self._shown[name])} is a file here, and a folder for another output"
+                found[name] = Problem(f"{self._makers[name]}: output", what)
+        return [found[name] for name in sorted(found)]
+
+
+def _checked_text(output: object) -> str:
+    """The text of an output with ``/`` between its parts. Raises UsageError."""
+    if not isinstance(output, str):
+        raise UsageError(f"{values.show(output)} is not text")
+    if not output.strip():
+        raise UsageError("it is empty; name a file, a folder that ends in /, or a template")
+    if output == STDOUT:
+        raise UsageError("a manifest makes files; - (stdout) cannot be one")
+    if any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in output):
+        raise UsageError(f"{values.show(output)} holds characters that no file name should have")
+    return output.replace("\\", "/") if os.name == "nt" else output
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Whether an absolute path is inside of a folder; both with links resolved."""
+    return path.startswith(folder if folder.endswith(os.sep) else folder + os.sep)
