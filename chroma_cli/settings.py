@@ -276,10 +276,14 @@ def gateway_address(text: str, where: str) -> str:
 
 def _may_be_host(host: str) -> bool:
     """Whether ``host`` is an IP address or has the form of a name."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
+    if ":" not in host:
         return len(host) <= 253 and all(_LABEL.fullmatch(label) for label in host.split("."))
+    import ipaddress
+
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
     return "%" not in host  # a zone belongs to a link, not to an address that is kept
 
 
