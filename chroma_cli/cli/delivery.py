@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def deliver(run: Run, done: Done) -> None:
-    """Print a finished job; bytes that went to stdout are their own result.
+    """Print a finished job, also one that was home already; bytes that went to stdout are their own result.
 
     Raises :class:`OutputExists` (exit 10) at the end for a picture that had to give way to another file: it
     is saved all the same.
@@ -44,9 +44,9 @@ def _print(run: Run, done: Done) -> None:
     if run.output.json:
         run.output.result("", render.job_object(done.job))
         return
-    for one in done.saved:
-        if one.file.path != "-":
-            run.output.result(one.file.path)
+    for entry in done.job.files.values():
+        if entry["path"] != "-":
+            run.output.result(entry["path"])
 
 
 def delivered(run: Run, done: Done) -> ChromaError | None:

@@ -101,8 +101,8 @@ class Task:
         """Save what is missing of one job. Raises what stands in the way."""
         run = self.run
         jobsel.check_reachable(run, job)
-        keep = frozenset() if self.force else _in_place(job)
-        if job.state == "saved" and len(keep) == len(job.files):
+        keep = frozenset() if self.force or self.output == "-" else _in_place(job)
+        if job.state == "saved" and job.files and len(keep) == len(job.files):
             return Done(job)
         if job.state in ("failed", "expired") and not self.force:
             raise render.recorded_error(job)
@@ -137,13 +137,15 @@ class Task:
             return job
         answer = self.run.lifecycle.ask(job, self.deadline)
         if answer.state != "completed":
-            raise NotFinished(
+            unfinished = NotFinished(
                 "Not finished yet; the job goes on.",
                 hint=f"Wait for it with: {self.run.fetch_command(str(job.request_id))} --wait",
                 request_id=job.request_id,
                 job=job.number or None,
                 charged=answer.charged,
             )
+            unfinished.record = replace(answer, error=unfinished.as_dict())
+            raise unfinished
         return answer
 
     def _place(self, job: JobRow) -> tuple[JobRow, Destination]:
@@ -228,9 +230,7 @@ def _in_place(job: JobRow) -> frozenset[int]:
 
 def _is_whole(entry: Mapping[str, Any]) -> bool:
     path = entry.get("path")
-    if path == "-":
-        return True  # it went to a pipe
-    if not isinstance(path, str):
+    if not isinstance(path, str) or path == "-":  # what went to a pipe is no file
         return False
     try:
         with Path(path).open("rb") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from chroma_cli.cli import delivery, fetching, jobsel, options, several
 from chroma_cli.cli.context import Run
@@ -36,9 +37,10 @@ def fetch(run: Run) -> None:
     run.prepare_to_ask(jobs)
     errors: list[ChromaError] = []
     with run.showing_progress(), fetching.telling_what_is_left(run):
-        for _, answer in several.each(jobs, task.bring_home):
+        for job, answer in several.each(jobs, task.bring_home):
             error = answer if isinstance(answer, ChromaError) else delivery.delivered(run, answer)
             if error is not None:
+                error.record = error.record or replace(job, error=error.as_dict())
                 delivery.tell_failure(run, error, alone=len(jobs) == 1)
                 errors.append(error)
     several.conclude(errors, len(jobs))
