@@ -25,6 +25,7 @@ from chroma_cli.cli.main import main  # noqa: E402
 from chroma_cli.jobs.ledger import Ledger  # noqa: E402
 from chroma_cli.jobs.owner import Owner  # noqa: E402
 from chroma_cli.jobs.records import Intent, JobRow  # noqa: E402
+from chroma_cli.settings import environment  # noqa: E402
 
 KEY = "SG_00112233445566aa"
 #: What the gateway's files hold: the size that is asked for when nothing is said.
@@ -189,7 +190,7 @@ def server() -> Iterator[FaultServer]:
 def env(server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The environment of a person with a key, who has nothing yet; set for this process, and returned."""
     (tmp_path / "work").mkdir()
-    for name in list(os.environ):
+    for name in environment():
         if name.startswith(("CHROMA_", "SEGMIND_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     for name in ("FORCE_COLOR", "NO_COLOR", "CI", "COLUMNS"):
@@ -204,7 +205,7 @@ def env(server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name, value in mine.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path / "work")
-    return {**os.environ}
+    return environment()
 
 
 @pytest.fixture

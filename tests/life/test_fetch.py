@@ -494,6 +494,16 @@ def test_stdout_takes_the_bytes(life: Any, env: dict[str, str], png: bytes) -> N
     assert list(life.work.iterdir()) == []
 
 
+def test_what_went_to_a_pipe_can_be_had_again(life: Any, env: dict[str, str], png: bytes) -> None:
+    ident = life.submit()
+    for _ in range(2):
+        argv = [sys.executable, "-m", "chroma_cli", "fetch", ident, "-o", "-"]
+        done = subprocess.run(argv, capture_output=True, env=env, timeout=60)
+        assert (done.returncode, done.stdout) == (0, png)
+    [path] = life("fetch", ident).lines
+    assert Path(path).read_bytes() == png
+
+
 def test_stdout_takes_one_picture_only(life: Any) -> None:
     ids = [life.submit(), life.submit()]
     assert life("fetch", *ids, "-o", "-").code == 2

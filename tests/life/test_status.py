@@ -199,9 +199,7 @@ def test_trouble_of_the_gateway_is_9_and_changes_nothing(life: Any) -> None:
 def test_a_flaky_answer_is_asked_for_again(life: Any) -> None:
     ident = life.submit()
     good = Reply.json({"status": "PROCESSING"})
-    life.server.on(
-        "GET", "/v2/requests/*/status", Reply.text("no", 500), Reply.text('{"status": "PRO'), good
-    )
+    life.server.on("GET", "/v2/requests/*/status", Reply.text("no", 500), Reply.text('{"status": "PRO'), good)
     assert life("status", ident).code == 7
 
 
