@@ -7,7 +7,7 @@ properties that need them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -220,9 +220,7 @@ class Run:
 
     def place(self, order: Order) -> Destination:
         """Settle where the pictures go, and find out whether that will work."""
-        import secrets
-
-        from chroma_cli.images import destination, preflight
+        from chroma_cli.images import destination
 
         if order.output == "-":
             self.check_stdout()
@@ -240,6 +238,16 @@ class Run:
             overwrite=bool(self.given.get("overwrite")),
             promised=promised,
         )
+        self.check_place(settled, request, promised)
+        return settled
+
+    def check_place(self, settled: Destination, request: ImageRequest, promised: Container[str]) -> None:
+        """Try whether the pictures can be saved there. Raises OutputError."""
+        import secrets
+
+        from chroma_cli.images import preflight
+
+        width, height = request.size
         preflight.check(
             settled,
             estimate=preflight.estimate_bytes(width, height, request.samples, request.image_format),
@@ -247,7 +255,6 @@ class Run:
             rescue_dir=str(self.settings.rescue_dir),
             promised=promised,
         )
-        return settled
 
     def limits(self) -> tuple[Limit, ...]:
         """The budgets of the config file; the sandbox's play money has none."""

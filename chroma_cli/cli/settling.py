@@ -64,12 +64,17 @@ def resubmit(run: Run, ident: str) -> None:
     _ask(run, old, request)
     work = run.lifecycle
     destination = Destination.from_dict(old.destination) if old.destination else None
+    if destination is not None:
+        run.check_place(destination, request, run.book.promised(old))
     job = work.intend(
         request,
         destination,
         limits=run.limits(),
         instead=lambda intent, limits: ledger.resubmit(
-            old.number, replace(intent, request=body), limits=limits
+            old.number,
+            replace(intent, request=body),
+            limits=limits,
+            exclusive=destination is not None and destination.kind == "file",
         ),
     )
     job = work.submit(job, Deadline(run.clock, _PATIENCE))
