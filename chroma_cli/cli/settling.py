@@ -59,6 +59,7 @@ def resubmit(run: Run, ident: str) -> None:
         jobsel.check_reachable(run, old)
     if not old.request:
         raise UsageError(f"Job {old.number} cannot be sent again: its request is not known.", job=old.number)
+    ledger.check_resubmittable(old)
     body = old.request
     request = ImageRequest.from_payload(body)
     _ask(run, old, request)

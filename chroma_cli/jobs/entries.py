@@ -271,7 +271,7 @@ class Entries(Answers):
 
         def work(db: sqlite3.Connection) -> JobRow:
             old = self._own(db, number)
-            self._check_resubmittable(old)
+            self.check_resubmittable(old)
             if old.state == "unknown":
                 self._change(db, number, _MAY_RESUBMIT, {"state": "forgotten"})
             new = self._insert(db, intent, token, limits, exclusive)
@@ -474,7 +474,8 @@ class Entries(Answers):
         details = row.error or {**error, "request_id": row.request_id, "job": row.number}
         return self._change(db, row.number, None, changes | {"error": plain(details)})
 
-    def _check_resubmittable(self, old: JobRow) -> None:
+    def check_resubmittable(self, old: JobRow) -> None:
+        """Raises :class:`NotResubmittable` as :meth:`resubmit` would, which checks again."""
         if old.superseded_by is not None:
             raise NotResubmittable(
                 f"Job {old.number} was sent again already, as job {old.superseded_by}.", job=old.number
