@@ -309,7 +309,7 @@ class Lifecycle:
         try:
             status = self.client.status(job.request_id, deadline, attempts=self.attempts)
         except NotFound as error:
-            if pace is not None and pace.since_submit < SETTLING:
+            if pace is not None and pace.age_known and pace.since_submit < SETTLING:
                 return job
             raise self._not_found(job, error) from error
         except RateLimited:
@@ -617,13 +617,15 @@ class Pace:
         self.expected = expected
         self._clock = clock
         self._start = clock.monotonic()
-        age = clock.wall() - job.submitted_at if job.submitted_at is not None else RESULT_SECONDS
+        self.age_known = job.submitted_at is not None
+        # submitted elsewhere: if it is not done yet it may have been submitted just now
+        age = clock.wall() - job.submitted_at if job.submitted_at is not None else 0.0
         # the wall clock may have jumped; a job older than its record is as good as one hour old
         self._before = min(max(age, 0.0), RESULT_SECONDS)
         self._begun = polling.NOT_SEEN
         self._queued_at = 0.0
         self._running = job.state == "processing"
-        self._asked = self._before < 1.0
+        self._asked = self.age_known and self._before < 1.0
         self._beat = self._start
 
     @property
