@@ -7,7 +7,8 @@ Only text decides what an output means (a folder ends in ``/``), so that all mac
 from __future__ import annotations
 
 import os
-import unicodedata
+import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,8 @@ from chroma_cli.request.schema import SEED_SERVER
 #: File systems take so many bytes in one part of a path, and the system in all of it.
 _PART_MAX: Final = 255
 _PATH_MAX: Final = 4000
+#: Control characters, line ends and halves of characters.
+_BAD: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 #: Tells keys from paths; no path begins with it.
 _KEY: Final = "key: "
 
@@ -70,6 +73,7 @@ class Outputs:
         self._folder = folder
         self._allow_outside = allow_outside
         self._date = naming.date_text(now)
+        self._roots: dict[str, tuple[str, str]] = {}
         self._real_folders: dict[str, str] = {}
         #: Who makes a key or a resolved path, and what else wants to.
         self._makers: dict[str, str] = {}
@@ -82,8 +86,9 @@ class Outputs:
 
     def template(self, output: object, where: str, problems: list[Problem]) -> OutputTemplate | None:
         """An output text, or the default for None; None after noting what is wrong with it."""
+        text = naming.DEFAULT_TEMPLATE if output is None else output
         try:
-            return self._read(naming.DEFAULT_TEMPLATE if output is None else output, where)
+            return self._read(text, where)
         except InvalidParameters as error:
             problems += [Problem(where, one.what.rstrip("."), one.suggestion) for one in error.problems]
         except UsageError as error:
@@ -100,7 +105,10 @@ class Outputs:
         fixed = next((at for at, part in enumerate(parts[:-1]) if naming.has_fields(part)), len(parts) - 1)
         if parts[-1] == ".." or ".." in parts[fixed:]:
             raise UsageError("'..' cannot stand there; it may only stand before the first {field}")
-        root, prefix = self._root("/".join(parts[:fixed]) + ("/" if fixed else ""))
+        head = "/".join(parts[:fixed]) + ("/" if fixed else "")
+        if head not in self._roots:
+            self._roots[head] = self._root(head)
+        root, prefix = self._roots[head]
         name = "/".join(parts[fixed:])
         parsed = Template.parse(name)
         if "id" in parsed.fields:
@@ -139,25 +147,31 @@ class Outputs:
             problems.append(Problem(template.where, why))
             return None
         first = naming.first_number(template.parsed, request.samples)
+        known = self._values(template.parsed, request, preset)
+        numbers = range(first, first + request.samples)
+
+        def name(number: int) -> str:
+            return template.parsed.render(dict(known), number=number, image_format=request.image_format)
+
+        key = template.prefix + name(first if template.parsed.numbered else 0)
+        paths = tuple(Path(template.root, name(number)) for number in numbers)
+        texts = [str(path) for path in paths]
+        reals = [self._real(text) for text in texts]
+        why_not = self._refusal(texts[-1], reals)  # the last number is the longest
+        if why_not is not None:
+            problems.append(Problem(template.where, f"{values.show(key)}: {why_not}"))
+            return None
+        self._claim(key, reals, where)
         destination = Destination(
             kind="file",
             root=template.root,
             template=template.name,
-            values=self._values(template.parsed, request, preset),
-            numbers=tuple(range(first, first + request.samples)),
+            values=known,
+            numbers=tuple(numbers),
             image_format=request.image_format,
             size=request.size,
             overwrite=False,
         )
-        paths = tuple(destination.target(number) for number in destination.numbers)
-        key_number = first if template.parsed.numbered else 0
-        bare = os.path.relpath(destination.target(key_number), template.root).replace(os.sep, "/")
-        key = template.prefix + bare
-        why_not = self._refusal(paths)
-        if why_not is not None:
-            problems.append(Problem(template.where, f"{values.show(key)}: {why_not}"))
-            return None
-        self._claim(key, [self._real(path) for path in paths], where)
         return Settled(key, destination, paths)
 
     def _values(
@@ -173,25 +187,23 @@ class Outputs:
                 known[name] = getattr(request, name)
         return tuple((name, naming.safe_value(known[name])) for name in sorted(fields))
 
-    def _refusal(self, paths: tuple[Path, ...]) -> str | None:
+    def _refusal(self, longest: str, reals: list[str]) -> str | None:
         """Why files cannot go there, if so."""
-        longest = max(paths, key=lambda path: len(path.name))
-        if any(len(os.fsencode(part)) > _PART_MAX for part in longest.parts):
+        if any(len(os.fsencode(part)) > _PART_MAX for part in longest.replace(os.sep, "/").split("/")):
             return f"a part of the name is longer than {_PART_MAX} bytes"
         if len(os.fsencode(longest)) > _PATH_MAX:
             return f"the path is longer than {_PATH_MAX} bytes"
-        if not self._allow_outside and any(not is_below(self._real(path), self._folder) for path in paths):
+        if not self._allow_outside and not all(is_below(real, self._folder) for real in reals):
             return "it is outside of the manifest's folder, which only --allow-outside allows"
         return None
 
-    def _real(self, path: Path) -> str:
+    def _real(self, path: str) -> str:
         """Where the path leads, links resolved; the last part too, if it is one."""
-        if path.is_symlink():
-            return os.path.realpath(path)
-        folder = str(path.parent)
+        folder, slash, name = path.rpartition(os.sep)
+        folder = folder or slash
         if folder not in self._real_folders:
-            self._real_folders[folder] = os.path.realpath(folder)
-        return str(Path(self._real_folders[folder], path.name))
+            self._real_folders[folder] = os.path.realpath(folder).rstrip(os.sep) + os.sep
+        return os.path.realpath(path) if _is_link(path) else self._real_folders[folder] + name
 
     # --- one file, one image -----------------------------------------------------------------------------
 
@@ -225,6 +237,13 @@ class Outputs:
         return [found[name] for name in sorted(found)]
 
 
+def _is_link(path: str) -> bool:
+    try:
+        return stat.S_ISLNK(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
 def _checked_text(output: object) -> str:
     """The text of an output with ``/`` between its parts. Raises UsageError."""
     if not isinstance(output, str):
@@ -233,7 +252,7 @@ def _checked_text(output: object) -> str:
         raise UsageError("it is empty; name a file, a folder that ends in /, or a template")
     if output == STDOUT:
         raise UsageError("a manifest makes files; - (stdout) cannot be one")
-    if any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in output):
+    if _BAD.search(output):
         raise UsageError(f"{values.show(output)} holds characters that no file name should have")
     return output.replace("\\", "/") if os.name == "nt" else output
 
