@@ -77,7 +77,7 @@ def _pieces(
         picture, trouble = _picture(card, size)
         if trouble is not None and on_broken is not None:
             on_broken(card.path, trouble)
-        yield _bytes(_item(card, name, href, picture, trouble))
+        yield _bytes(_item(card, name, href, picture, trouble, keys))
         records.append(json_block(_record(card, name, trouble)))
         if on_picture is not None:
             on_picture(number, len(cards))
@@ -165,7 +165,8 @@ def _item(
     return (
         f'<li class="card"><a href="{_text(href)}"><span class="frame">{shown}</span>{badge}'
         f'<span class="words"><span class="name" title="{_text(name)}">{_text(name)}</span>'
-        f'<span class="prompt">{_text(prompt)}</span><span class="key">{_text(_key(card, keys))}</span></span></a></li>\n'
+        f'<span class="prompt">{_text(prompt)}</span><span class="key">{_text(_key(card, keys))}</span>'
+        "</span></a></li>\n"
     )
 
 
