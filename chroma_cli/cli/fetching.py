@@ -101,11 +101,9 @@ class Task:
         """Save what is missing of one job. Raises what stands in the way."""
         run = self.run
         jobsel.check_reachable(run, job)
-        keep = frozenset() if self.force or self.output == "-" else _in_place(job)
-        if job.state == "saved" and job.files and len(keep) == len(job.files):
-            return Done(job)
-        if job.state in ("failed", "expired") and not self.force:
-            raise render.recorded_error(job)
+        done = self._ended_already(job)
+        if done is not None:
+            return done
         if not run.book.claim(job):
             raise NotFinished(
                 f"Job {job.number} is being worked on by another chroma process.",
@@ -115,11 +113,29 @@ class Task:
                 charged=job.charged,
             )
         try:
-            return self._collected(job, keep)
+            job = self._as_claimed(job)
+            return self._ended_already(job) or self._collected(job)
         finally:
             run.book.release(job)
 
-    def _collected(self, job: JobRow, keep: frozenset[int]) -> Done:
+    def _ended_already(self, job: JobRow) -> Done | None:
+        """What needs no more work. Raises how it ended when that was not well."""
+        if job.state == "saved" and job.files and len(self._kept(job)) == len(job.files):
+            return Done(job)
+        if job.state in ("failed", "expired") and not self.force:
+            raise render.recorded_error(job)
+        return None
+
+    def _kept(self, job: JobRow) -> frozenset[int]:
+        """The samples that are not to be downloaded."""
+        return frozenset() if self.force or self.output == "-" else _in_place(job)
+
+    def _as_claimed(self, job: JobRow) -> JobRow:
+        """The row as it is now: between the look and the claim another process may have done the work."""
+        known = self.run.book.get(job.request_id, self.run.gateway_name) if job.request_id else None
+        return known if known is not None and known.number == job.number else job
+
+    def _collected(self, job: JobRow) -> Done:
         work = self.run.lifecycle
         work.pictures.resumed = True
         if job.state not in ("completed", "saved"):
@@ -127,10 +143,12 @@ class Task:
         if job.number == 0:  # it exists: from here on the ledger knows it, too
             job = replace(self.run.book.adopt(job), state="completed", charged=job.charged)
             self.run.book.claim(job)
+        before = self._remembered(job)
         job, destination = self._place(job)
-        if job.destination is not None:
-            work.pictures.sweep(job, destination)
-        return work.collect(job, destination, self.deadline, keep=keep)
+        if before is not None and before != destination:
+            work.pictures.sweep(job, before)
+        work.pictures.sweep(job, destination)
+        return work.collect(job, destination, self.deadline, keep=self._kept(job))
 
     def _asked(self, job: JobRow) -> JobRow:
         if job.sources:
