@@ -30,7 +30,7 @@ from chroma_cli.errors import (
     TerminationRequest,
     Unavailable,
 )
-from chroma_cli.jobs import polling
+from chroma_cli.jobs import inscription, polling
 from chroma_cli.jobs.book import Book
 from chroma_cli.jobs.pictures import Pictures, Saved
 from chroma_cli.jobs.records import RESULT_SECONDS, Intent, JobRow, Limit, Timings
@@ -182,7 +182,7 @@ class Lifecycle:
             request=request.payload(),
             expected_cost=request.expected_cost,
             mode="sync" if mode == "sync" else "async",
-            destination=destination.as_dict() if destination is not None else None,
+            destination=self._remembered(destination),
             promised=destination.promises() if destination is not None else (),
             seed=request.seed if request.seed >= 0 else None,
             steps=request.steps,
@@ -198,6 +198,12 @@ class Lifecycle:
         )
         self.observe(StateChanged(job))
         return job
+
+    def _remembered(self, destination: Destination | None) -> dict[str, Any] | None:
+        """The place as the ledger keeps it, and what is to be written into the pictures."""
+        if destination is None:
+            return None
+        return {**destination.as_dict(), "metadata": self.pictures.metadata or inscription.DEFAULT}
 
     # --- submit ------------------------------------------------------------------------------------------
 
@@ -625,7 +631,7 @@ class Pace:
         self._begun = polling.NOT_SEEN
         self._queued_at = 0.0
         self._running = job.state == "processing"
-        self._asked = self.age_known and self._before < 1.0
+        self.asked = self.age_known and self._before < 1.0
         self._beat = self._start
 
     @property
@@ -638,8 +644,8 @@ class Pace:
         return self._before + self._clock.monotonic() - self._start
 
     def next_wait(self) -> float:
-        if not self._asked:  # taken up later: the first question comes at once
-            self._asked = True
+        if not self.asked:  # taken up later: the first question comes at once
+            self.asked = True
             return 0.0
         return polling.next_poll(self.expected, self.since_submit, self._begun)
 

@@ -96,7 +96,7 @@ class Turns:
 
 
 class Durations:
-    """How long jobs take, by their work: what this run has seen, else what ``before`` knows of earlier ones."""
+    """How long jobs take, by their work: as this run has seen, else as ``before`` knows of earlier ones."""
 
     def __init__(self, before: Callable[[ImageRequest], Expectation]) -> None:
         self._before = before
@@ -185,7 +185,7 @@ class Purse:
 
 
 class Costs:
-    """What a job is expected to cost: the documented price, or what such jobs cost on average if that is more."""
+    """What a job is expected to cost: the documented price, or the mean of such jobs if that is more."""
 
     def __init__(self, learnt: Callable[[ImageRequest], float | None]) -> None:
         self._learnt = learnt

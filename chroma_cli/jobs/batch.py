@@ -1,0 +1,502 @@
+"""Many jobs through the same steps as one: submit, poll, collect, with hundreds in flight at a time.
+
+A job is an entry in a heap of due steps here; a few threads take the steps (:mod:`chroma_cli.jobs.steps`),
+each a single call or a single file, and put the next one back with its time. Whatever ends a job comes out as
+:class:`Ended`; the caller shows it, and keeps the knowledge of what was made.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from chroma_cli.clock import Clock, Deadline
+from chroma_cli.errors import (
+    AuthError,
+    Charged,
+    ChromaError,
+    GenerationFailed,
+    LimitError,
+    NetworkError,
+    NotFinished,
+    OutputExists,
+    RateLimited,
+    Retired,
+    Unavailable,
+    WrongAddress,
+)
+from chroma_cli.jobs.lifecycle import Done, Lifecycle, Pace
+from chroma_cli.jobs.pacing import Costs, Durations, Gate, Purse, Turns, poll_wait, work_of
+from chroma_cli.jobs.records import Intent, JobRow, Limit
+from chroma_cli.jobs.steps import Steps
+
+if TYPE_CHECKING:
+    from chroma_cli.gateway.pending import Pending
+    from chroma_cli.gateway.replies import Submitted
+    from chroma_cli.images.destination import Destination
+    from chroma_cli.jobs.pictures import Saved
+    from chroma_cli.request.builder import ImageRequest
+
+#: Most threads that talk to the gateway, and that bring pictures home.
+_TALKERS: Final = 24
+_COLLECTORS: Final = 8
+#: A picture that is ready may take this long to come home, whatever is left of its job's time (seconds).
+_COLLECT_SECONDS: Final = 120.0
+#: Between tries of a poll that went wrong: these seconds, doubled each time up to the cap, with jitter.
+_BACKOFF: Final = 0.5
+_BACKOFF_CAP: Final = 15.0
+#: These say that the next job would fare no better.
+_HOPELESS: Final = (AuthError, WrongAddress, Retired, RateLimited)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One image to be made. ``key`` is its name in the manifest.
+
+    ``job`` is a job of an earlier run to be taken up in place of a submit; ``instead_of`` one whose outcome
+    nobody knows, to be settled by sending it again.
+    """
+
+    key: str
+    request: ImageRequest
+    destination: Destination
+    job: JobRow | None = None
+    instead_of: JobRow | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run goes. ``timeout`` (seconds) is for each job from its submit, ``per_minute`` for submits;
+    ``budget`` in dollars for the run, ``limits`` for the whole ledger."""
+
+    jobs: int = 8
+    timeout: float = 600.0
+    per_minute: float | None = None
+    budget: float | None = None
+    limits: tuple[Limit, ...] = ()
+    fail_fast: bool = False
+    retry_failed: int = 0
+    resubmit_unknown: bool = False
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How one image ended: made (``error`` is None), or why not."""
+
+    work: Work
+    job: JobRow | None
+    saved: tuple[Saved, ...] = ()
+    error: ChromaError | None = None
+    cost: float = 0.0
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Where a run stands."""
+
+    queued: int
+    running: int
+    spent: float
+
+
+#: Settles an unknown job and begins a new one in its place.
+Resubmit = Callable[[JobRow, Intent, Sequence[Limit]], JobRow]
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """An image in the queue; ``again`` counts the submits that failed."""
+
+    work: Work
+    again: int = 0
+
+
+@dataclass
+class _Task:
+    """One image in flight."""
+
+    work: Work
+    life: Lifecycle
+    again: int = 0
+    job: JobRow | None = None
+    deadline: Deadline | None = None
+    pending: Pending[Submitted] | None = None
+    pace: Pace | None = None
+    reserved: float = 0.0
+    tries: int = 0
+    #: Counts the steps that were put and taken; an older one that comes due is void.
+    turn: int = 0
+    #: Its picture is on the way home.
+    ready: bool = False
+
+
+class Batch:
+    """A run over many images. ``lifecycle`` makes the steps for one job (true: one that is taken up);
+    ``check_place`` looks at a place once more just before its picture is put there, and gives the destination
+    to use; ``resubmit`` settles an unknown job and begins a new one in its place.
+
+    Feed the observer's ``Throttled`` to :attr:`gate`. To be used from one thread: :meth:`start`, then
+    :meth:`next` until :attr:`finished`.
+    """
+
+    def __init__(
+        self,
+        works: Iterable[Work],
+        options: Options,
+        *,
+        lifecycle: Callable[[bool], Lifecycle],
+        durations: Durations,
+        costs: Costs,
+        clock: Clock,
+        resubmit: Resubmit | None = None,
+        check_place: Callable[[Work, Destination], Destination] = lambda _work, place: place,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.gate = Gate(clock, jitter)
+        self.purse = Purse(options.budget)
+        #: What made the run submit no more, if something did: a limit, or an error that would hit all.
+        self.halted: ChromaError | None = None
+        self.stopping = False
+        self._options = options
+        self._lifecycle = lifecycle
+        self._durations = durations
+        self._costs = costs
+        self._clock = clock
+        self._resubmit = resubmit
+        self._check_place = check_place
+        self._jitter = jitter
+        self._turns = Turns(options.per_minute, clock)
+        self._lock = threading.Lock()
+        # what is in flight already comes first: its hour is running
+        self._queue = deque(_Wish(work) for work in sorted(works, key=lambda work: work.job is None))
+        self._flying: dict[int, _Task] = {}
+        self._short: LimitError | None = None
+        self._launching = False
+        self._ended: queue.SimpleQueue[Ended | BaseException | None] = queue.SimpleQueue()
+        self._talk = Steps(clock, min(_TALKERS, options.jobs + 1), "chroma-talk", self._ended.put)
+        self._collect = Steps(clock, min(_COLLECTORS, options.jobs), "chroma-collect", self._ended.put)
+
+    # --- for the one who waits ---------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._launch_soon()
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is in flight any more, nothing more will be, and all that ended was handed out."""
+        with self._lock:
+            over = not self._queue or self.stopping or self.halted is not None
+            return over and not self._flying and self._ended.empty()
+
+    def next(self, seconds: float) -> Ended | None:
+        """The next image that ended; None after that many seconds. Raises what went wrong in a thread."""
+        try:
+            ended = self._ended.get(timeout=seconds)
+        except queue.Empty:
+            return None
+        if isinstance(ended, BaseException):
+            raise ended
+        return ended
+
+    def stop(self) -> None:
+        """Submit no more; what is in flight is finished."""
+        self.stopping = True
+
+    def close(self) -> None:
+        """Leave: no further step is begun."""
+        self.stopping = True
+        self._talk.close()
+        self._collect.close()
+
+    @property
+    def counts(self) -> Counts:
+        with self._lock:
+            return Counts(len(self._queue), len(self._flying), self.purse.spent)
+
+    @property
+    def left(self) -> tuple[Work, ...]:
+        """What was not begun."""
+        with self._lock:
+            return tuple(wish.work for wish in self._queue)
+
+    # --- launching ---------------------------------------------------------------------------------------
+
+    def _launch_soon(self, wait: float = 0.0) -> None:
+        with self._lock:
+            if self._launching:
+                return
+            self._launching = True
+        self._talk.add(wait, self._launch)
+
+    def _launch(self) -> None:
+        """Begin as many images as may be begun now."""
+        with self._lock:
+            self._launching = False
+        wait = 0.0
+        while not wait:
+            with self._lock:
+                idle = self.stopping or self.halted is not None or self._short is not None
+                if idle or not self._queue or len(self._flying) >= self._options.jobs:
+                    return
+                taken_up = self._queue[0].work.job is not None
+                wait = 0.0 if taken_up else self.gate.wait or self._turns.take()
+                if not wait:
+                    wish = self._queue.popleft()
+                    task = _Task(wish.work, self._lifecycle(taken_up), again=wish.again)
+                    self._flying[id(task)] = task
+            if not wait:
+                self._put(task, 0.0, self._take_up if taken_up else self._begin)
+        self._launch_soon(wait)
+
+    def _put(self, task: _Task, wait: float, step: Callable[[_Task], None]) -> None:
+        """Have a step of this task taken, in place of one that was put before and not taken yet."""
+        with self._lock:
+            task.turn += 1
+            turn = task.turn
+
+        def take() -> None:
+            with self._lock:
+                if task.turn != turn:
+                    return
+                task.turn += 1
+            try:
+                step(task)
+            except ChromaError as error:
+                self._end(task, error=error)
+
+        self._talk.add(wait, take)
+
+    # --- submit ------------------------------------------------------------------------------------------
+
+    def _begin(self, task: _Task) -> None:
+        """Write the intent down, with its money; then send it."""
+        if self.stopping:
+            self._put_back(task)
+            return
+        work, options = task.work, self._options
+        cost = self._costs.expected(work.request)
+        try:
+            self.purse.reserve(cost)
+            task.reserved = cost
+            task.job = task.life.intend(
+                work.request, work.destination, limits=options.limits, instead=self._instead(work)
+            )
+        except LimitError as error:
+            self._wait_for_money(task, error)
+            return
+        task.deadline = Deadline(self._clock, options.timeout)
+        task.pending = task.life.open_submit(
+            task.job, task.deadline, resubmit_unknown=options.resubmit_unknown
+        )
+        self._send(task)
+
+    def _instead(self, work: Work) -> Callable[[Intent, Sequence[Limit]], JobRow] | None:
+        old, resubmit = work.instead_of, self._resubmit
+        if old is None or resubmit is None:
+            return None
+        return lambda intent, limits: resubmit(old, intent, limits)
+
+    def _send(self, task: _Task) -> None:
+        """One send of the submit; again later where that is allowed."""
+        assert task.job is not None
+        assert task.pending is not None
+        if self.stopping:
+            stopped = NetworkError("Stopped before it was sent.")
+            error = task.life.take_back(task.job, task.pending, stopped)
+            if error.charged is Charged.NO:
+                self._put_back(task)
+            else:
+                self._end(task, error=error)
+            return
+        wait = self.gate.wait or (self._turns.take() if task.tries else 0.0)
+        if wait:
+            self._put(task, wait, self._send)
+            return
+        job = task.life.send(task.job, task.pending)
+        if job is None:
+            task.tries += 1
+            self._put(task, max(task.pending.resume_in, self.gate.wait), self._send)
+            return
+        self.gate.answered()
+        task.job, task.pending, task.tries = job, None, 0
+        self._watch(task)
+
+    # --- wait --------------------------------------------------------------------------------------------
+
+    def _take_up(self, task: _Task) -> None:
+        """Go on with a job of an earlier run, where it stands."""
+        job = task.work.job
+        assert job is not None
+        task.job = job
+        task.reserved = 0.0
+        task.deadline = Deadline(self._clock, self._options.timeout)
+        task.life.pictures.resumed = True
+        task.life.pictures.sweep(job, task.work.destination)
+        if job.state == "completed":
+            self._bring_home(task)
+        else:
+            self._watch(task)
+
+    def _watch(self, task: _Task) -> None:
+        assert task.job is not None
+        task.pace = Pace(self._clock, task.job, self._durations.expected(task.work.request))
+        self._put(task, self._poll_wait(task), self._poll)
+
+    def _poll_wait(self, task: _Task) -> float:
+        pace = task.pace
+        assert pace is not None
+        expected = self._durations.expected(task.work.request)
+        if not pace.asked:
+            pace.asked = True
+            return 0.0
+        return poll_wait(expected, pace.since_submit, pace.begun, len(self._flying), self._jitter)
+
+    def _poll(self, task: _Task) -> None:
+        assert task.job is not None
+        assert task.deadline is not None
+        assert task.pace is not None
+        if task.deadline.passed:
+            raise self._ended_outside(task, task.life.out_of_time(task.job, task.deadline))
+        if wait := self.gate.wait:
+            # not all at once when it opens
+            self._put(task, wait + self._jitter() * min(5.0, len(self._flying) / 50), self._poll)
+            return
+        if task.pace.heartbeat_due():
+            task.life.book.heartbeat(task.job)
+        try:
+            job = task.life.poll(task.job, task.deadline, task.pace)
+        except RateLimited:
+            self._put(task, max(self.gate.wait, _BACKOFF), self._poll)
+            return
+        except NotFinished as error:
+            raise self._ended_outside(task, error) from error
+        except Unavailable as error:
+            if task.deadline.passed:
+                raise self._ended_outside(task, error) from error
+            task.tries += 1
+            wait = min(_BACKOFF_CAP, _BACKOFF * 2**task.tries) * (0.5 + self._jitter() / 2)
+            self._put(task, min(wait, task.deadline.remaining), self._poll)
+            return
+        except ChromaError as error:
+            raise self._ended_outside(task, error) from error
+        self.gate.answered()
+        task.tries = 0
+        task.job = job
+        if job.state == "completed":
+            self._bring_home(task)
+        else:
+            self._put(task, min(self._poll_wait(task), task.deadline.remaining + 0.01), self._poll)
+
+    def _ended_outside(self, task: _Task, error: ChromaError) -> ChromaError:
+        assert task.job is not None
+        return task.life.give_up(task.job, error, Charged.UNKNOWN)
+
+    def _look_again(self, request: ImageRequest) -> None:
+        """It is known better now how long such jobs take: those that are waited for may be due earlier."""
+        same = work_of(request)
+        with self._lock:
+            waiting = [task for task in self._flying.values() if task.pace is not None and not task.ready]
+        for task in waiting:
+            if work_of(task.work.request) == same:
+                self._put(task, self._poll_wait(task), self._poll)
+
+    # --- collect -----------------------------------------------------------------------------------------
+
+    def _bring_home(self, task: _Task) -> None:
+        task.ready = True
+        pace = task.pace
+        self._collect.add(0.0, lambda: self._save(task))
+        if pace is not None and task.work.job is None:
+            # after the picture is on its way: this wakes others
+            if self._durations.saw(task.work.request, pace.since_submit):
+                self._look_again(task.work.request)
+
+    def _save(self, task: _Task) -> None:
+        assert task.job is not None
+        assert task.deadline is not None
+        if wait := self.gate.wait:
+            self._collect.add(wait, lambda: self._save(task))
+            return
+        deadline = Deadline(self._clock, max(task.deadline.remaining, _COLLECT_SECONDS))
+        try:
+            place = self._check_place(task.work, task.work.destination)
+            done = task.life.collect(task.job, place, deadline)
+        except ChromaError as error:
+            self._end(task, error=error)
+            return
+        self.gate.answered()
+        self._end(task, done=done)
+
+    # --- the end of one ----------------------------------------------------------------------------------
+
+    def _end(self, task: _Task, *, error: ChromaError | None = None, done: Done | None = None) -> None:
+        if done is not None:
+            task.job = done.job
+            error = _displaced(done)
+        elif error is not None and isinstance(error.record, JobRow):
+            task.job = error.record
+        job, cost = task.job, 0.0
+        if task.reserved:
+            charged = job.charged if job is not None else Charged.NO
+            cost = self.purse.settle(task.reserved, job.cost if job is not None else None, charged)
+        again = isinstance(error, GenerationFailed) and task.again < self._options.retry_failed
+        if again and not (self.stopping or self.halted):
+            fresh = replace(task.work, job=None, instead_of=None)
+            self._leave(task, _Wish(fresh, task.again + 1))
+            return
+        if isinstance(error, _HOPELESS) and task.work.job is None:
+            self.halted = self.halted or error
+        if error is not None and self._options.fail_fast:
+            self.stopping = True
+        saved = done.saved if done is not None else ()
+        self._ended.put(Ended(task.work, job, saved, error, cost))
+        self._leave(task, None)
+
+    def _put_back(self, task: _Task) -> None:
+        """It was not sent, and will not be in this run."""
+        if task.reserved:
+            self.purse.settle(task.reserved, None, Charged.NO)
+        self._leave(task, _Wish(task.work, task.again))
+
+    def _wait_for_money(self, task: _Task, error: LimitError) -> None:
+        """A limit is in the way. It may give room again when a job in flight costs less than expected."""
+        if task.reserved:
+            self.purse.settle(task.reserved, None, Charged.NO)
+        with self._lock:
+            self._short = error
+        self._leave(task, _Wish(task.work, task.again), ended=False)
+
+    def _leave(self, task: _Task, wish: _Wish | None, *, ended: bool = True) -> None:
+        """Take a task out of flight; ``wish`` goes back to the front of the queue."""
+        with self._lock:
+            del self._flying[id(task)]
+            if wish is not None:
+                self._queue.appendleft(wish)
+            if ended:
+                self._short = None
+            elif not self._flying:
+                self.halted = self.halted or self._short
+        self._ended.put(None)  # whoever waits looks at what is left
+        self._launch_soon()
+
+
+def _displaced(done: Done) -> ChromaError | None:
+    """The error for pictures that had to give way to another file; they are saved all the same."""
+    away = [one.file for one in done.saved if one.file.displaced_from]
+    if not away:
+        return None
+    words = ", ".join(f"{one.displaced_from} appeared meanwhile, saved as {one.path}" for one in away)
+    error = OutputExists(
+        f"Not saved under the name that was asked for: {words}.",
+        hint="The picture is whole; move it if you like.",
+        request_id=done.job.request_id,
+        job=done.job.number or None,
+        charged=Charged.YES,
+    )
+    error.record = done.job
+    return error
