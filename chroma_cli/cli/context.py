@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from chroma_cli.gateway.client import Client
     from chroma_cli.images.destination import Destination
     from chroma_cli.jobs.book import Book
+    from chroma_cli.jobs.inscription import Level as MetadataLevel
     from chroma_cli.jobs.ledger import Ledger
     from chroma_cli.jobs.lifecycle import Lifecycle
     from chroma_cli.jobs.polling import Expectation
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT: Final = 600.0
 _LONGEST_TIMEOUT: Final = 7 * 86400.0
+#: What may be written into pictures, as :mod:`chroma_cli.jobs.inscription` has it.
+METADATA_LEVELS: Final = ("full", "source-only", "none")
 #: More pictures than this in one call want a yes.
 MANY: Final = 10
 
@@ -112,7 +115,9 @@ class Run:
     @property
     def defaults_level(self) -> Level:
         config = self.settings.config
-        return Level(config.defaults, f"[defaults] of {config.path}", may_hold=builder.SETTABLE)
+        return Level(
+            config.defaults, f"[defaults] of {config.path}", may_hold=(*builder.SETTABLE, "metadata")
+        )
 
     def check_config(self) -> None:
         """Refuse a config file with a key or a value that cannot be, used by this call or not."""
@@ -123,8 +128,19 @@ class Run:
             for name, table in config.presets.items()
         ]
         problems = builder.check_tables([self.defaults_level, *tables], self.presets)
+        problems += self._metadata_problems()
         if problems:
             raise ConfigError("\n".join(str(problem) for problem in problems))
+
+    def _metadata_problems(self) -> list[Problem]:
+        level = self.settings.config.defaults.get("metadata")
+        if level is None or level in METADATA_LEVELS:
+            return []
+        known = ", ".join(METADATA_LEVELS)
+        why = f"{values.show(level)} is not one of {known}"
+        return [
+            Problem(self.defaults_level.where("metadata"), why, values.nearest(str(level), METADATA_LEVELS))
+        ]
 
     # --- what is asked for -------------------------------------------------------------------------------
 
@@ -389,6 +405,7 @@ class Run:
             rescue_dir=str(self.settings.rescue_dir),
             stdout=self.output.binary_stdout,
             promised=self.book.promised,
+            metadata=self.metadata,
         )
         return Lifecycle(
             self.client,
@@ -400,6 +417,16 @@ class Run:
             fetch_command=self.fetch_command,
             expectation=self._sandbox_expectation if self.settings.sandbox.value else None,
         )
+
+    @property
+    def metadata(self) -> MetadataLevel | None:
+        """What is written into pictures: ``--no-metadata``, else ``metadata`` under [defaults]; None when
+        neither says anything."""
+        if self.given.get("no_metadata"):
+            return "none"
+        from chroma_cli.jobs.inscription import as_level
+
+        return as_level(self.settings.config.defaults.get("metadata"))
 
     @property
     def _sandbox_expectation(self) -> Expectation:

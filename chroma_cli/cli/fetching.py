@@ -138,6 +138,8 @@ class Task:
     def _collected(self, job: JobRow) -> Done:
         work = self.run.lifecycle
         work.pictures.resumed = True
+        if not self.run.given["no_metadata"] and "metadata" in (job.destination or {}):
+            work.pictures.metadata = None  # as it was asked for then
         if job.state not in ("completed", "saved"):
             job = work.wait(job, self.deadline) if self.wait else self._asked(job)
         if job.number == 0:  # it exists: from here on the ledger knows it, too

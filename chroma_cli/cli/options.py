@@ -161,6 +161,16 @@ OUTPUT: Final = (
     ),
     Opt("overwrite", ("--overwrite",), "Replace a file that exists.", bool, False, panel=OUTPUT_PANEL),
 )
+NO_METADATA: Final = (
+    Opt(
+        "no_metadata",
+        ("--no-metadata",),
+        "Write no recipe into the picture.",
+        bool,
+        False,
+        panel=OUTPUT_PANEL,
+    ),
+)
 OPEN: Final = (Opt("open", ("--open",), "Show the picture in the viewer.", bool, False, panel=OUTPUT_PANEL),)
 TIMEOUT: Final = (
     Opt(

@@ -5,16 +5,20 @@ Between ``gateway``, which brings bytes, and ``images``, which saves them: neith
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from chroma_cli.clock import Deadline
-from chroma_cli.errors import BrokenImage, ChromaError, NotFound, Unavailable
+from chroma_cli.errors import BrokenImage, ChromaError, NotFound, OutputError, Unavailable
 from chroma_cli.images import decode, spool, writer
 from chroma_cli.images.destination import Destination
+from chroma_cli.images.parts import CannotExtend
 from chroma_cli.images.spool import Spool
 from chroma_cli.images.writer import SavedFile
+from chroma_cli.jobs import inscription
+from chroma_cli.jobs.inscription import Level
 from chroma_cli.jobs.records import JobRow
 
 if TYPE_CHECKING:
@@ -43,7 +47,8 @@ class Pictures:
     """Brings the pictures of jobs home. ``stdout`` gives the stream for ``-o -``.
 
     ``promised(job)`` gives the places that other jobs hold. ``resumed``: another process began the job, so
-    that what lies at its place with the same bytes is its own work.
+    that what lies at its place with the same bytes is its own work. ``metadata``: what is written into the
+    pictures; None for what each job remembers.
     """
 
     client: Client
@@ -51,6 +56,7 @@ class Pictures:
     stdout: Callable[[], BinaryIO]
     promised: Callable[[JobRow], Container[str]]
     resumed: bool = False
+    metadata: Level | None = None
     _held: dict[int, Spool] = field(default_factory=dict, init=False)
     _sink: Spool | None = field(default=None, init=False)
 
@@ -178,17 +184,43 @@ class Pictures:
     def _settle(
         self, ready: Spool, job: JobRow, destination: Destination, info: decode.ImageInfo, url: str | None
     ) -> SavedFile:
-        if destination.kind == "stdout":
-            return writer.to_stdout(ready, destination, info, self.stdout())
-        return writer.place(
-            ready,
-            destination,
-            info,
-            late=_late(job),
-            promised=self.promised(job),
-            resumed=self.resumed,
-            url=url,
-        )
+        copy, warnings = self._inscribed(ready, job, destination, info)
+        with copy or contextlib.nullcontext(ready) as final:  # what came stays until this is in place
+            if destination.kind == "stdout":
+                saved = writer.to_stdout(final, destination, info, self.stdout())
+            else:
+                saved = writer.place(
+                    final,
+                    destination,
+                    info,
+                    late=_late(job),
+                    promised=self.promised(job),
+                    resumed=self.resumed,
+                    url=url,
+                )
+        return replace(saved, warnings=(*saved.warnings, *warnings))
+
+    def _inscribed(
+        self, ready: Spool, job: JobRow, destination: Destination, info: decode.ImageInfo
+    ) -> tuple[Spool | None, tuple[str, ...]]:
+        """A copy of the picture with its recipe in it; None, perhaps with a warning, where it stays as it
+        came."""
+        metadata = inscription.metadata_of(job, self.metadata or inscription.level_of(job))
+        if metadata is None:
+            return None, ()
+        try:
+            inscribed = self._spool(job, destination, ready.ordinal)
+        except OutputError:
+            return None, ("The picture is saved without its recipe: there was no room for a copy.",)
+        try:
+            warnings = inscription.copy(ready, info, metadata, inscribed)
+        except (CannotExtend, OutputError, BrokenImage) as reason:
+            inscribed.discard()
+            return None, (f"The picture is saved without its recipe: {str(reason).rstrip('.')}.",)
+        except BaseException:
+            inscribed.discard()
+            raise
+        return inscribed, warnings
 
 
 def _verified(ready: Spool) -> decode.ImageInfo:

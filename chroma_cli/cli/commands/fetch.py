@@ -26,7 +26,7 @@ _OWN = (
 )
 
 
-@takes(_OWN, options.OUTPUT, options.TIMEOUT, options.NO_LEDGER, options.GATEWAY)
+@takes(_OWN, options.OUTPUT, options.NO_METADATA, options.TIMEOUT, options.NO_LEDGER, options.GATEWAY)
 def fetch(run: Run) -> None:
     """Save the pictures of finished jobs; print the paths."""
     jobs = _jobs(run, run.given["ids"], pending=run.given["pending"])

@@ -27,6 +27,7 @@ _OWN = (
     options.PROMPT,
     options.picture(),
     options.OUTPUT,
+    options.NO_METADATA,
     options.OPEN,
     _OWN,
     options.TIMEOUT,

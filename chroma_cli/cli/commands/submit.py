@@ -27,6 +27,7 @@ _OWN = (Opt("sync", ("--sync",), "Not here: it would wait.", bool, False, hidden
     options.PROMPT,
     options.picture(),
     options.OUTPUT,
+    options.NO_METADATA,
     _OWN,
     options.YES,
     options.SPENDING,

@@ -1,0 +1,62 @@
+"""What a job writes into its pictures: from the ledger's row to the metadata of a file."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, get_args
+
+from chroma_cli.clock import utc_text
+from chroma_cli.images import containers, recipe, xmp
+from chroma_cli.images.decode import ImageInfo
+from chroma_cli.images.parts import Metadata
+from chroma_cli.images.recipe import Recipe
+from chroma_cli.images.spool import Spool
+from chroma_cli.jobs.records import JobRow
+
+Level = Literal["full", "source-only", "none"]
+DEFAULT: Final[Level] = "full"
+
+
+def level_of(job: JobRow) -> Level:
+    """What was asked for when the job was submitted."""
+    return as_level((job.destination or {}).get("metadata")) or DEFAULT
+
+
+def as_level(word: object) -> Level | None:
+    """``word`` as a level, None where it is none."""
+    return next((level for level in get_args(Level) if level == word), None)
+
+
+def recipe_of(job: JobRow) -> Recipe | None:
+    """The recipe of a job whose request is known.
+
+    Its date is the job's, so that a picture which is saved again after a crash has the same bytes.
+    """
+    if not job.request:
+        return None
+    return Recipe(
+        dict(job.request),
+        request_id=job.request_id,
+        created=utc_text(job.created_at),
+        sandbox=job.base_url == "sandbox",
+        seed=job.seed,
+    )
+
+
+def metadata_of(job: JobRow, level: Level) -> Metadata | None:
+    """What goes into each picture of the job; of a job submitted elsewhere only the source is known."""
+    if level == "none":
+        return None
+    known = recipe_of(job)
+    if known is None:
+        return Metadata({xmp.SOURCE_TYPE: recipe.TRAINED_MODEL})
+    return recipe.metadata(known, level)
+
+
+def copy(ready: Spool, info: ImageInfo, metadata: Metadata, into: Spool) -> tuple[str, ...]:
+    """Write the picture with its metadata into another spool; returns what is worth a warning.
+
+    Raises :class:`~chroma_cli.images.parts.CannotExtend` when the file has to stay as it came, and what the
+    spool raises.
+    """
+    with ready.reader() as source:
+        return containers.embed(source, info.format, metadata, into.write)
