@@ -237,6 +237,8 @@ class Output:
                 markup=False,
                 emoji=False,
                 no_color=self.terminal.no_color,
+                # else rich would take TERM=dumb for the stronger word
+                color_system="standard" if self.terminal.force_color else "auto",
                 force_terminal=True if self.terminal.force_color else None,
             )
         return self._console

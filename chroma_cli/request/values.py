@@ -47,22 +47,18 @@ def nearest(word: str, names: Iterable[str]) -> str | None:
 
 def integer(parameter: Parameter, value: object) -> int:
     """A whole number: ``40`` or ``"40"``, never ``40.0``, never a boolean."""
-    if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
-        value = int(value.strip())
-    if not isinstance(value, int) or isinstance(value, bool):
+    found = int(value) if isinstance(value, str) and _INTEGER.fullmatch(value.strip()) else value
+    if not isinstance(found, int) or isinstance(found, bool) or not _in_range(parameter, found):
         raise Unfit(f"{show(value)} is not {parameter.allowed()}")
-    _in_range(parameter, value)
-    return value
+    return found
 
 
 def number(parameter: Parameter, value: object) -> int | float:
     """A finite number; whole ones come back as int, so that ``7`` and ``7.0`` make the same request."""
-    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
-        value = float(value.strip())
-    if not isinstance(value, int | float) or isinstance(value, bool) or not _finite(value):
+    found = float(value) if isinstance(value, str) and _NUMBER.fullmatch(value.strip()) else value
+    if not isinstance(found, int | float) or isinstance(found, bool) or not _in_range(parameter, found):
         raise Unfit(f"{show(value)} is not {parameter.allowed()}")
-    _in_range(parameter, value)
-    return int(value) if float(value).is_integer() else value
+    return int(found) if float(found).is_integer() else found
 
 
 def _finite(value: float) -> bool:
@@ -72,10 +68,9 @@ def _finite(value: float) -> bool:
         return False
 
 
-def _in_range(parameter: Parameter, value: float) -> None:
+def _in_range(parameter: Parameter, value: float) -> bool:
     low, high = parameter.minimum, parameter.maximum
-    if (low is not None and value < low) or (high is not None and value > high):
-        raise Unfit(f"{show(value)} is not {parameter.allowed()}")
+    return _finite(value) and (low is None or value >= low) and (high is None or value <= high)
 
 
 def boolean(parameter: Parameter, value: object) -> bool:
