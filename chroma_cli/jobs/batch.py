@@ -332,8 +332,14 @@ class Batch:
         """Go on with a job of an earlier run, where it stands."""
         job = task.work.job
         assert job is not None
+        if not task.life.book.claim(job):
+            raise NotFinished(
+                f"Job {job.number} for it is being worked on by another chroma process.",
+                request_id=job.request_id,
+                job=job.number,
+                charged=job.charged,
+            )
         task.job = job
-        task.reserved = 0.0
         task.deadline = Deadline(self._clock, self._options.timeout)
         task.life.pictures.resumed = True
         task.life.pictures.sweep(job, task.work.destination)

@@ -1,0 +1,146 @@
+"""What a run over many images came to, as Markdown for a CI page and as JUnit XML. Pure text.
+
+Keys, prompts and messages come from outside: everything is escaped, and what XML does not allow is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+from xml.sax.saxutils import escape, quoteattr
+
+Outcome = Literal["made", "unchanged", "kept", "failed", "unfinished", "not started"]
+
+#: The order in which outcomes are told.
+OUTCOMES: Final[tuple[Outcome, ...]] = ("made", "unchanged", "kept", "failed", "unfinished", "not started")
+#: More rows than these make a CI page unreadable (and GitHub cuts it at 1 MiB).
+_MOST_ROWS: Final = 500
+# All that XML 1.0 takes, besides the surrogates, which are no text at all.
+_NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$@:-])")
+
+
+@dataclass(frozen=True)
+class Line:
+    """How one image ended. ``cost`` in dollars (what it counts as), ``seconds`` from submit to result."""
+
+    key: str
+    outcome: Outcome
+    cost: float = 0.0
+    seconds: float | None = None
+    files: tuple[str, ...] = ()
+    error: str | None = None
+    hint: str | None = None
+    error_type: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole run: ``title`` names the manifest, ``advice`` says what to do next where something is."""
+
+    title: str
+    lines: tuple[Line, ...]
+    seconds: float
+    advice: str | None = None
+
+    def count(self, outcome: Outcome) -> int:
+        return sum(line.outcome == outcome for line in self.lines)
+
+    @property
+    def cost(self) -> float:
+        return sum(line.cost for line in self.lines)
+
+    def counts(self) -> str:
+        """``12 made, 3 unchanged, 1 failed``."""
+        told = [f"{self.count(one)} {one}" for one in OUTCOMES if self.count(one)]
+        return ", ".join(told) or "nothing to do"
+
+
+def markdown(report: Report, money: str) -> str:
+    """A section for a CI page; what did not go well comes first."""
+    parts = [f"### {_plain(report.title)}", "", f"{report.counts()}; {_plain(money)}."]
+    if report.advice:
+        parts += ["", _plain(report.advice)]
+    bad = [line for line in report.lines if line.outcome in ("failed", "unfinished", "not started", "kept")]
+    if bad:
+        rows = (
+            (_plain(line.key), line.outcome, _plain(f"{line.error or ''} {line.hint or ''}".strip()))
+            for line in bad[:_MOST_ROWS]
+        )
+        parts += ["", *_table(("Image", "Outcome", "Why"), rows), *_more(bad)]
+    made = [line for line in report.lines if line.outcome == "made"]
+    if made:
+        done = (
+            (
+                _plain(line.key),
+                f"{line.cost:.3f}",
+                "" if line.seconds is None else f"{line.seconds:.1f}",
+                _plain(", ".join(line.files)),
+            )
+            for line in made[:_MOST_ROWS]
+        )
+        parts += ["", *_table(("Made", "Cost ($)", "Seconds", "Files"), done), *_more(made)]
+    return "\n".join(parts) + "\n"
+
+
+def junit(report: Report) -> str:
+    """One test case an image: made and unchanged pass, kept and not started are skipped, the rest fails."""
+    failures = report.count("failed") + report.count("unfinished")
+    skipped = report.count("kept") + report.count("not started")
+    head = (
+        f'tests={quoteattr(str(len(report.lines)))} failures={quoteattr(str(failures))} errors="0" '
+        f"skipped={quoteattr(str(skipped))} time={quoteattr(f'{report.seconds:.3f}')}"
+    )
+    name = _attribute(report.title)
+    parts = [
+        '<?xml version="1.0" encoding="UTF-8"?>',
+        f'<testsuites name="chroma batch" {head}>',
+        f"  <testsuite name={name} {head}>",
+        *(_case(line, name) for line in report.lines),
+        "  </testsuite>",
+        "</testsuites>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _case(line: Line, suite: str) -> str:
+    time = f"{line.seconds or 0.0:.3f}"
+    head = f"    <testcase classname={suite} name={_attribute(line.key)} time={quoteattr(time)}"
+    words = line.error or line.outcome
+    if line.outcome in ("failed", "unfinished"):
+        text = escape(_xml(f"{words}\n{line.hint or ''}".strip()))
+        about = f"message={_attribute(words)} type={_attribute(line.error_type or line.outcome)}"
+        inner = f"<failure {about}>{text}</failure>"
+    elif line.outcome in ("kept", "not started"):
+        inner = f"<skipped message={_attribute(words)}/>"
+    elif line.files:
+        inner = f"<system-out>{escape(_xml(chr(10).join(line.files)))}</system-out>"
+    else:
+        return f"{head}/>"
+    return f"{head}>{inner}</testcase>"
+
+
+def _xml(text: str) -> str:
+    return _NOT_XML.sub("", text)
+
+
+def _attribute(text: str) -> str:
+    return quoteattr(_xml(text), {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})
+
+
+def _plain(text: str) -> str:
+    """Text that stays text in a table of Markdown, on one line."""
+    line = " ".join(_NOT_XML.sub("", text).split())
+    return _MARKDOWN.sub(lambda hit: f"&#{ord(hit[1])};" if hit[1] in "<>|&@" else f"\\{hit[1]}", line)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [header, ["---"] * len(header), *rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def _more(lines: Sequence[Line]) -> list[str]:
+    left = len(lines) - _MOST_ROWS
+    return ["", f"… and {left} more."] if left > 0 else []
