@@ -145,6 +145,7 @@ sandbox
 -o
 --output
 --overwrite
+--no-metadata
 --open
 --sync
 --dry-run
@@ -186,6 +187,7 @@ sandbox
 -o
 --output
 --overwrite
+--no-metadata
 -y
 --yes
 --no-ledger
@@ -206,6 +208,7 @@ sandbox
 -o
 --output
 --overwrite
+--no-metadata
 --timeout
 --no-ledger
 --base-url
