@@ -19,12 +19,14 @@ from chroma_cli.request import schema
 #: The first polls, seconds after the submit; from the last on each wait is this many times the time so far.
 _EARLY: Final = (0.4, 1.0, 3.0)
 _EARLY_GROWTH: Final = 4.0
+#: A job that may be done this soon, in seconds, is asked when it may be done, and not before.
+_SOON: Final = 2.0
 #: No early poll in the last part of the time before the window opens.
 _EARLY_SHARE: Final = 0.55
 #: Never closer than this, in seconds, whatever is known.
 _CLOSEST: Final = 0.1
 #: Around the expected end: the unit of spacing is this share of the window, at most this many seconds.
-_UNIT_SHARE: Final = 0.23
+_UNIT_SHARE: Final = 0.17
 _UNIT: Final = 0.64
 #: The spacing in units at three points of the window (a share of it, from its start; negative: before), in a
 #: straight line between them. What comes before the window is left out where it has no room for one spacing.
@@ -103,7 +105,7 @@ def next_poll(
     if elapsed >= start:
         return max(unit * _BEND[1], first - elapsed)
     early = _next_early(elapsed)
-    if early > start * _EARLY_SHARE and first - elapsed <= _LONGEST:
+    if (start < _SOON or early > start * _EARLY_SHARE) and first - elapsed <= _LONGEST:
         return max(first - elapsed, _CLOSEST)
     return max(min(early - elapsed, _LONGEST), _CLOSEST)
 
