@@ -278,12 +278,14 @@ class Output:
             return False
 
     def ask_secret(self, question: str) -> str:
-        """Ask on the terminal without echo. Only where :attr:`can_ask`."""
-        import typer
+        """Ask on the terminal without echo, which is off before the question shows: what is typed at once is
+        neither shown nor lost. Only where :attr:`can_ask`; "" when the input ends."""
+        import getpass
 
-        return str(
-            typer.prompt(text.plain(question), hide_input=True, err=True, default="", show_default=False)
-        )
+        try:
+            return getpass.getpass(f"{text.plain(question)}: ", stream=sys.stderr)
+        except EOFError:
+            return ""
 
     def table(self, rows: Sequence[Sequence[str]], header: Sequence[str], *, cut: bool = False) -> None:
         """Aligned columns on stdout; the last column takes what is left of the width. See :meth:`columns`."""
