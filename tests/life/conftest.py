@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-# The scripted server lives beside the gateway's own tests.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "gateway"))
+# The scripted server and the pseudo-terminal live beside the tests that they were made for.
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent / folder) for folder in ("gateway", "cli")]
 
 from faultserver import FaultServer, Reply, Request, gateway_script, tiny_png  # noqa: E402
 
@@ -245,6 +245,11 @@ def status_says(server: FaultServer) -> Callable[..., None]:
         server.on("GET", f"/v2/requests/{ident}/status", reply)
 
     return says
+
+
+@pytest.fixture
+def key() -> str:
+    return KEY
 
 
 @pytest.fixture

@@ -168,10 +168,8 @@ def test_the_hint_names_the_gateway_when_an_option_did(life: Any, monkeypatch: A
     assert life.row("job-1").base_url == life.server.base_url
 
 
-def test_the_key_is_nowhere_in_the_ledger(life: Any) -> None:
-    from conftest import KEY
-
-    life.server.on("POST", "/v2/chroma", Reply.json({"error": f"key {KEY} is bad"}, 401))
+def test_the_key_is_nowhere_in_the_ledger(life: Any, key: str) -> None:
+    life.server.on("POST", "/v2/chroma", Reply.json({"error": f"key {key} is bad"}, 401))
     ran = life("submit", "a red fox", "-v")
-    assert KEY not in ran.err
-    assert KEY.encode() not in (life.state / "jobs.sqlite3").read_bytes()
+    assert key not in ran.err
+    assert key.encode() not in (life.state / "jobs.sqlite3").read_bytes()
