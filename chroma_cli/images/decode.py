@@ -58,6 +58,13 @@ class ImageInfo:
     height: int
 
 
+def prepare() -> None:
+    """Load the decoders; worth it ahead of time, for who has to wait anyway."""
+    from PIL import Image, WebPImagePlugin  # noqa: F401  # for WebP alone Pillow would load all formats it knows
+
+    Image.preinit()
+
+
 def sniff(head: bytes) -> str | None:
     """The image format that the first 12 bytes tell: png, jpeg, webp, or None."""
     if head.startswith(_PNG):
@@ -97,6 +104,7 @@ def verify(source: BinaryIO) -> ImageInfo:
 def _decode(source: BinaryIO, image_format: str) -> tuple[int, int]:
     from PIL import Image
 
+    prepare()
     source.seek(0)
     with Image.open(source, formats=(image_format.upper(),)) as image:
         _check_size(*image.size)

@@ -303,6 +303,7 @@ class Lifecycle:
             return job
         with self._ending_early(job, Charged.UNKNOWN) as now:
             pace = Pace(self.clock, job, self._expected(job))
+            self.pictures.prepare()
             while True:
                 self._pause(pace, job, deadline)
                 now.job = job = self.poll(job, deadline, pace)

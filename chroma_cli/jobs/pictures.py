@@ -72,6 +72,10 @@ class Pictures:
 
         return make
 
+    def prepare(self) -> None:
+        """Load what saving needs, while there is nothing to save yet."""
+        decode.prepare()
+
     def addresses(self, sources: Sequence[Source]) -> tuple[str, ...]:
         """The addresses worth writing down: those of a result that is made of nothing else.
 
