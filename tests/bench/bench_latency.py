@@ -46,7 +46,7 @@ from chroma_cli.cli.main import main
 count = int(sys.argv[1])
 ended = []
 for number in range(count):
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+    with open(os.devnull, "w") as no, contextlib.redirect_stdout(no), contextlib.redirect_stderr(no):
         code = main(["generate", sys.argv[3], "-o", f"{sys.argv[2]}/{number}.png"])
     assert code == 0, code
     ended.append(time.time())

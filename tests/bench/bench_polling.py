@@ -61,7 +61,7 @@ class FakeGateway:
         self.submitted = self.clock.now
         return Submitted("r1", "QUEUED", None, None, None)
 
-    def status(self, *_: Any) -> Status:
+    def status(self, *_: Any, **__: Any) -> Status:
         self.polls += 1
         age = self.clock.now - self.submitted
         if age >= self.duration:
@@ -95,6 +95,9 @@ def one_job(duration: float, queue: float = 0.0, expectation: Expectation | None
 
 
 class _NoPictures:
+    def prepare(self) -> None:
+        pass
+
     def drop(self, *_: Any) -> list[str]:
         return []
 

@@ -57,7 +57,7 @@ def surroundings(folder: Path, **more: str) -> dict[str, str]:
     theirs = ("CHROMA_", "SEGMIND_", "PYTHON")
     env = {
         name: value
-        for name, value in os.environ.items()
+        for name, value in os.environ.items()  # noqa: TID251
         if name == "PYTHONPATH" or not name.startswith(theirs)
     }
     own = {
