@@ -93,10 +93,17 @@ class Machine:
         else:
             place, port, prompt = halt
             command = [sys.executable, str(HALTING), place, str(port), prompt, "--"]
+        return self._start([*command, *args], cwd or self.out)
+
+    def start_script(self, script: Path, *args: str) -> subprocess.Popen[bytes]:
+        """A script of the test that runs chroma in its own way."""
+        return self._start([sys.executable, str(script), *args], self.out)
+
+    def _start(self, command: list[str], cwd: Path) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [*command, *args],
+            command,
             env=self.env,
-            cwd=cwd or self.out,
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -7,7 +7,6 @@ client that was prepared by ``halting.py`` reports its own places by asking for 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 import socket
@@ -20,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from socketserver import TCPServer
 from typing import Any
 from urllib.parse import unquote
@@ -50,7 +50,7 @@ class Job:
 
 @dataclass
 class Hold:
-    """``place`` is one of submit, answered, status, polled, result, file, half."""
+    """``place``: submit (never answered), taken (answered late), status, polled, result, file, half."""
 
     place: str | None = None
     reached: threading.Event = field(default_factory=threading.Event)
@@ -164,6 +164,7 @@ class Handler(BaseHTTPRequestHandler):
         if lost is not None:
             self.lose(lost)
             return
+        storm.stop_at(job.prompt, "taken")
         self.answer(
             {
                 "request_id": job.ident,
@@ -173,7 +174,6 @@ class Handler(BaseHTTPRequestHandler):
                 "response_url": f"{storm.base_url}/v2/requests/{job.ident}",
             }
         )
-        storm.stop_at(job.prompt, "answered")
 
     def do_GET(self) -> None:
         storm = self.server.storm
@@ -317,5 +317,22 @@ def picture(prompt: str) -> bytes:
     )
 
 
-def sha256_of(prompt: str) -> str:
-    return hashlib.sha256(picture(prompt)).hexdigest()
+def is_whole(path: Path, prompt: str) -> bool:
+    """Whether the file is that picture to its last byte; chroma may have written its recipe into it."""
+    return _pixels(path.read_bytes()) == _pixels(picture(prompt))
+
+
+def _pixels(data: bytes) -> list[bytes]:
+    """The chunks that are seen; nothing of a file that is cut, damaged, or goes on behind its end."""
+    chunks, place = [], 8
+    while place + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, place)
+        kind, end = data[place + 4 : place + 8], place + 8 + length
+        if data[end : end + 4] != struct.pack(">I", zlib.crc32(data[place + 4 : end])):
+            return []
+        if kind in (b"IHDR", b"IDAT", b"IEND"):
+            chunks.append(data[place:end])
+        place = end + 4
+        if kind == b"IEND" and place == len(data):
+            return chunks
+    return []

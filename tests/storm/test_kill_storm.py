@@ -8,6 +8,9 @@ round share a ledger, are killed at about the same time, and are brought home by
 from __future__ import annotations
 
 import os
+import random
+import stat
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,11 +18,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from stormrig import AROUND, Machine, killed
-from stormserver import StormServer, picture
+from stormrig import AROUND, Machine, ended, killed
+from stormserver import StormServer, is_whole
 
 from chroma_cli.cli.main import main
-from chroma_cli.images import disk
 from chroma_cli.jobs.entries import Entries
 
 #: At least so many kills in each window; CHROMA_STORM=1000 spreads that many over all windows.
@@ -111,7 +113,7 @@ def check(
     assert storm.submits[prompt] == sent, where
     assert storm.charges(prompt) <= 1, where
     if place.fate == "home":
-        assert target.read_bytes() == picture(prompt), where
+        assert is_whole(target, prompt), where
         assert row is not None and row["status"] == "COMPLETED" and row["charged"] == "yes", (where, row)
         assert [file["path"] for file in row["files"]] == [str(target)], where
     else:
@@ -137,7 +139,7 @@ def test_nothing_is_lost_or_paid_twice_whenever_the_program_is_killed(
             ]
         for one in started:
             one.result()
-        halves = [path for path in machine.out.glob("*.png") if path.read_bytes() != picture(path.stem)]
+        halves = [path for path in machine.out.glob("*.png") if not is_whole(path, path.stem)]
         assert not halves, "a file under its final name is whole, also before anybody fetches"
         fetched = machine.run("fetch", "--pending", "--wait")
         assert fetched.code == 0, fetched.stderr
@@ -146,6 +148,8 @@ def test_nothing_is_lost_or_paid_twice_whenever_the_program_is_killed(
             check(machine, storm, place, prompt, rows, fetched.stderr)
             hits[place] += 1
         assert machine.temp_files() == []
+        home = [f"{prompt}.png" for prompt, place in orders.items() if place.fate == "home"]
+        assert sorted(path.name for path in machine.out.iterdir()) == sorted(home)
         again = machine.run("fetch", "--pending")
         assert (again.code, again.stdout) == (0, ""), "the first fetch has settled all that can be settled"
     told = [f"{hits[place]:6}  {place.window}: {place.name} -> {place.fate}" for place in PLACES]
@@ -178,29 +182,105 @@ def test_saved_is_written_only_when_file_and_folder_are_on_the_disk(
 
         monkeypatch.setattr(owner, name, wrapped)
 
-    def synced(descriptor: int) -> str:
-        return f"sync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}"
+    inodes: list[int] = []
 
-    if not Path("/proc/self/fd").is_dir():
-        pytest.skip("only /proc tells which file a descriptor is")
+    def synced(descriptor: int) -> str:
+        found = os.fstat(descriptor)
+        inodes.append(found.st_ino)
+        return "sync file" if stat.S_ISREG(found.st_mode) else "sync folder"
+
+    def named(source: Path, target: Path) -> str:
+        assert source.parent == target.parent == machine.out
+        assert inodes[-1] == target.stat().st_ino, "what was synced last is what got the name"
+        return f"name {target.name}"
+
     spy(os, "fsync", synced)
-    spy(os, "link", lambda source, target: f"name {Path(target).name}")
-    spy(disk, "remove", lambda path: f"remove {Path(path).name}")
+    spy(os, "link", named)
     spy(Entries, "completed", lambda *_, **more: f"record {len(more['sources'])} address")
     spy(Entries, "saved_file", lambda *_: "record file")
     spy(Entries, "saved", lambda *_: "record saved")
     assert main(["generate", "a knight", "-o", "knight.png"]) == 0
-    # the temp file bears the job's token
-    shown = ["temp" if "part" in step else step for step in steps]
-    temp = [step for step in steps if ".part" in step]
-    assert [step.split()[0] for step in temp] == ["sync", "remove"]
-    assert shown == [
+    assert steps == [
         "record 1 address",
-        "temp",
+        "sync file",
         "name knight.png",
-        "temp",
-        "sync out",
+        "sync folder",
         "record file",
         "record saved",
     ]
-    assert (machine.out / "knight.png").read_bytes() == picture("a knight")
+    assert inodes[-1] == machine.out.stat().st_ino
+    assert is_whole(machine.out / "knight.png", "a knight")
+
+
+@pytest.mark.parametrize("output", [None, "elsewhere/"])
+@pytest.mark.parametrize("place", ["half", "synced", "named", "file not recorded", "not saved"])
+def test_a_killed_fetch_is_taken_up_by_the_next(
+    machine: Machine, storm: StormServer, place: str, output: str | None
+) -> None:
+    """The second fetch may be told of another place: nothing stays behind in the first."""
+    assert machine.run("submit", "knight", "-o", "first/").code == 0
+    hold = storm.hold("knight", place if place == "half" else None)
+    halt = None if place == "half" else (place, storm.port, "knight")
+    process = machine.start("fetch", "--pending", "--wait", halt=halt)
+    assert hold.reached.wait(60)
+    killed(process)
+    hold.released.set()
+    more = [] if output is None else ["-o", output]
+    fetched = machine.run("fetch", "--pending", "--wait", *more)
+    assert fetched.code == 0, fetched.stderr
+    [path] = fetched.lines
+    assert is_whole(Path(path), "knight")
+    # what the first one had recorded as in place is not downloaded again
+    settled = output is None or place == "not saved"
+    assert Path(path).parent == machine.out / ("first" if settled else "elsewhere")
+    assert machine.temp_files() == []
+    assert storm.submits["knight"] == 1
+
+
+@pytest.mark.parametrize("name", ["-", "{id}-{seed}.png", "deep/er/"])
+def test_a_killed_download_to_any_kind_of_place_leaves_nothing_behind(
+    machine: Machine, storm: StormServer, name: str
+) -> None:
+    hold = storm.hold("knight", "half")
+    process = machine.start("generate", "knight", "-o", name)
+    assert hold.reached.wait(60)
+    assert len(machine.temp_files()) == 1
+    killed(process)
+    hold.released.set()
+    fetched = machine.run("fetch", "--pending")
+    [path] = fetched.lines
+    assert is_whole(Path(path), "knight")
+    assert machine.temp_files() == []
+    assert storm.submits["knight"] == 1
+
+
+@pytest.mark.timeout(300)
+def test_killed_at_any_instant(tmp_path: Path, storm: StormServer) -> None:
+    """Nobody chooses the instant here: what holds in every window must hold between them, too."""
+    chance = random.Random(11)
+    prompts = [f"chance-{number}" for number in range(32)]
+    machine = Machine(tmp_path / "machine", storm.base_url)
+
+    def kill_some_time(prompt: str) -> None:
+        process = machine.start("generate", prompt, "-o", f"{prompt}.png")
+        time.sleep(chance.uniform(0.2, 1.6))
+        process.kill()
+        ended(process)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(kill_some_time, prompts))
+    fetched = machine.run("fetch", "--pending", "--wait")
+    assert fetched.code == 0, fetched.stderr
+    rows = {row["request"]["prompt"]: row for row in machine.jobs()}
+    for prompt in prompts:
+        row, target = rows.get(prompt), machine.out / f"{prompt}.png"
+        assert storm.submits[prompt] <= 1
+        if storm.submits[prompt]:
+            assert row is not None
+        if row is None or row["status"] == "UNKNOWN":
+            assert not target.exists()
+            assert row is None or f"Job {row['job']} " in fetched.stderr
+        else:
+            assert row["status"] == "COMPLETED", row
+            assert is_whole(target, prompt)
+    assert machine.temp_files() == []
