@@ -210,6 +210,12 @@ class Settings:
         """Where a finished picture goes that cannot be written where it was asked."""
         return self.state_dir / "rescued"
 
+    @property
+    def step_summary(self) -> Path | None:
+        """Where a GitHub Actions step shows Markdown on its page."""
+        text = self._env.get("GITHUB_STEP_SUMMARY")
+        return Path(text) if text else None
+
     @cached_property
     def config(self) -> Config:
         return read_config(self.config_path.value)

@@ -22,6 +22,7 @@ from chroma_cli.errors import (
     Declined,
     ExitCode,
     InvalidParameters,
+    LimitError,
     Problem,
     UsageError,
 )
@@ -382,6 +383,20 @@ class Run:
         from chroma_cli.jobs.book import Book
 
         return Book(self.ledger, self.clock, self.output.warning)
+
+    def require_ledger(self) -> None:
+        """Spend nothing without the ledger, and write what a poll says only to memory: for many jobs.
+
+        Raises :class:`LimitError` when there is no ledger.
+        """
+        from chroma_cli.jobs.book import Book
+
+        if self.ledger is None:
+            raise LimitError(
+                "Many jobs are only made with the job ledger: it is what keeps them from being paid twice.",
+                hint="Leave out --no-ledger and CHROMA_NO_LEDGER, or see the warning above.",
+            )
+        self.book = Book(self.ledger, self.clock, self.output.warning, required=True, thorough=False)
 
     @cached_property
     def watch(self) -> Watch:

@@ -47,6 +47,7 @@ COMMANDS: Final[Mapping[str, Place]] = {
     "generate": Place("generate", _PICTURES),
     "submit": Place("submit", _PICTURES),
     "fetch": Place("fetch", _PICTURES),
+    "batch": Place("batch", _PICTURES),
     "presets": Place("presets", _PICTURES),
     "status": Place("status", _JOBS),
     "jobs": Place("jobs", _JOBS),

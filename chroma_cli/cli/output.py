@@ -18,6 +18,7 @@ from chroma_cli.settings import Terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress as RichProgress
     from rich.status import Status
 
 SCHEMA = 1
@@ -31,6 +32,12 @@ class Progress(Protocol):
     def line(self, words: str) -> None: ...
 
 
+class Board(Protocol):
+    """Where many jobs stand, as a whole; ``words`` is what stands beside the bar."""
+
+    def update(self, done: int, total: int, words: str) -> None: ...
+
+
 class Output:
     """The sink of one run. ``configure`` is called once the options are known."""
 
@@ -40,6 +47,9 @@ class Output:
         self._stderr: TextIO | None = sys.stderr
         self._console: Console | None = None
         self._status: Status | None = None
+        #: A live display is on; lines go above it, and stdout waits where it is the same terminal.
+        self._board: _Bar | None = None
+        self._held: list[bytes] = []
         self.configure(json=json, quiet=quiet, verbose=verbose, debug=debug)
 
     def configure(self, *, json: bool, quiet: bool, verbose: bool, debug: bool) -> None:
@@ -106,6 +116,9 @@ class Output:
         return self._stdout.buffer
 
     def _put(self, line: bytes) -> None:
+        if self._board is not None and self.stdout_is_terminal:
+            self._held.append(line)
+            return
         if self._stdout is None:
             return
         try:
@@ -182,7 +195,7 @@ class Output:
 
     def _say(self, words: str, *, label: str = "", style: str = "") -> None:
         words = text.plain(words)
-        if self.colour:
+        if self.colour or self._board is not None:
             self._say_coloured(words, label, style)
             return
         self._write_stderr((f"{label}: " if label else "") + words + "\n")
@@ -257,6 +270,38 @@ class Output:
             with status:
                 yield _Spinner(status)
 
+    def step(self, words: str) -> None:
+        """One of many things is done; told where no bar shows it."""
+        if self._board is None:
+            self.note(words)
+
+    @contextlib.contextmanager
+    def board(self) -> Iterator[Board]:
+        """A bar for many jobs on a terminal, gone when done; nothing elsewhere, where :meth:`step` tells."""
+        if not self.live:
+            yield _NoBoard()
+            return
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        columns = (
+            BarColumn(24),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.fields[words]}"),
+        )
+        shown = Progress(*columns, console=self.console, transient=True, refresh_per_second=5)
+        with self._guarding_stderr():
+            shown.start()
+        self._board = _Bar(shown)
+        try:
+            yield self._board
+        finally:
+            self._board = None
+            with self._guarding_stderr():
+                shown.stop()
+            held, self._held = self._held, []
+            for line in held:
+                self._put(line)
+
     def close(self) -> None:
         """Let Python's own exit find nothing left to flush, whatever state the streams are in."""
         for stream in (sys.stdout, sys.stderr):
@@ -274,7 +319,9 @@ class Output:
 
         try:
             return typer.confirm(text.plain(question), default=False, err=True)
-        except typer.Abort:
+        except typer.Abort as abort:
+            if isinstance(abort.__context__, KeyboardInterrupt):
+                raise abort.__context__ from None  # Ctrl-C is no answer
             return False
 
     def ask_secret(self, question: str) -> str:
@@ -297,6 +344,22 @@ class Output:
                 cell + " " * (width - text.cells(cell)) for cell, width in zip(line, widths, strict=False)
             ]
             self.result("  ".join([*cells, text.shortened(line[-1], max(left, 8))]).rstrip())
+
+
+class _NoBoard:
+    def update(self, done: int, total: int, words: str) -> None:
+        """Nothing: without a terminal only what ends is told."""
+
+
+class _Bar:
+    def __init__(self, progress: RichProgress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=1, words="")
+
+    def update(self, done: int, total: int, words: str) -> None:
+        from rich.markup import escape
+
+        self._progress.update(self._task, completed=done, total=total, words=escape(text.one_line(words)))
 
 
 class _Lines:

@@ -175,6 +175,7 @@ class Batch:
         # what is in flight already comes first: its hour is running
         self._queue = deque(_Wish(work) for work in sorted(works, key=lambda work: work.job is None))
         self._flying: dict[int, _Task] = {}
+        self._closed = False
         self._short: LimitError | None = None
         self._launching = False
         self._ended: queue.SimpleQueue[Ended | BaseException | None] = queue.SimpleQueue()
@@ -208,8 +209,8 @@ class Batch:
         self.stopping = True
 
     def close(self) -> None:
-        """Leave: no further step is begun."""
-        self.stopping = True
+        """Leave: no further step is begun, and nothing that was not sent yet is sent."""
+        self._closed = True
         self._talk.close()
         self._collect.close()
 
@@ -275,7 +276,7 @@ class Batch:
 
     def _begin(self, task: _Task) -> None:
         """Write the intent down, with its money; then send it."""
-        if self.stopping:
+        if self.stopping or self._closed:
             self._put_back(task)
             return
         work, options = task.work, self._options
@@ -305,7 +306,7 @@ class Batch:
         """One send of the submit; again later where that is allowed."""
         assert task.job is not None
         assert task.pending is not None
-        if self.stopping:
+        if self.stopping or self._closed:
             stopped = NetworkError("Stopped before it was sent.")
             error = task.life.take_back(task.job, task.pending, stopped)
             if error.charged is Charged.NO:

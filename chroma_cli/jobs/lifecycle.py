@@ -133,7 +133,7 @@ class Lifecycle:
         destination: Destination,
         deadline: Deadline,
         *,
-        keep: Container[int] | None = None,
+        keep: frozenset[int] | None = None,
     ) -> Done:
         """From a finished job to its files: write the addresses down, then download, check, put in place.
 
@@ -145,15 +145,15 @@ class Lifecycle:
             if not job.sources:
                 self._locate(now, destination, deadline)
             try:
-                saved = self._save(now, destination, deadline, keep)
+                self._save(now, destination, deadline, keep)
             except (NotFound, BrokenImage) as error:
                 if isinstance(error, BrokenImage) and now.job.sources:
                     raise  # it was downloaded several times already
                 self._locate(now, destination, deadline)
-                saved = self._save(now, destination, deadline, keep)
+                self._save(now, destination, deadline, keep.union(one.index for one in now.saved))
             now.job = self.book.saved(now.job)
         self.observe(StateChanged(now.job))
-        return Done(now.job, saved)
+        return Done(now.job, tuple(now.saved))
 
     def ask(self, job: JobRow, deadline: Deadline) -> JobRow:
         """One question after a job that somebody else may be waiting for; its answer is recorded.
@@ -340,7 +340,10 @@ class Lifecycle:
         return job
 
     def _expected(self, job: JobRow) -> polling.Expectation:
-        request = ImageRequest.from_payload(job.request) if job.request else None
+        return self.expected(ImageRequest.from_payload(job.request) if job.request else None)
+
+    def expected(self, request: ImageRequest | None) -> polling.Expectation:
+        """How long such a job takes, as far as the ledger knows; else as documented."""
         if request is not None and request.steps:
             width, height = request.size
             seen = self.book.learnt(self.gateway_name, request.steps, width * height, request.samples)
@@ -471,15 +474,13 @@ class Lifecycle:
 
     def _save(
         self, now: _Now, destination: Destination, deadline: Deadline, keep: Container[int]
-    ) -> tuple[Saved, ...]:
+    ) -> None:
         """Download what is missing, check it, put it in place; each file is recorded once it is there."""
-        saved = []
         for one in self.pictures.save_all(now.job, destination, deadline, keep):
             now.job = self.book.saved_file(now.job, one.index, one.record)
-            saved.append(one)
+            now.saved.append(one)
             for words in one.file.warnings:
                 self.observe(Warned(words))
-        return tuple(saved)
 
     # --- v1: one blocking call ---------------------------------------------------------------------------
 
@@ -495,10 +496,10 @@ class Lifecycle:
         job = self.intend(request, destination, mode="sync", limits=limits)
         with self._ending_early(job, Charged.NO) as now:
             self._call(now, destination, deadline)
-            saved = self._save(now, destination, deadline, keep=())
+            self._save(now, destination, deadline, keep=())
             now.job = self.book.saved(now.job)
         self.observe(StateChanged(now.job))
-        return Done(now.job, saved)
+        return Done(now.job, tuple(now.saved))
 
     def _call(self, now: _Now, destination: Destination, deadline: Deadline) -> None:
         """The blocking call, from the intent to pictures in temp files."""
@@ -611,10 +612,11 @@ class Lifecycle:
 
 @dataclass
 class _Now:
-    """Where a step stands: the job as it is by now, and whether money went."""
+    """Where a step stands: the job as it is by now, whether money went, and what it has saved."""
 
     job: JobRow
     charged: Charged
+    saved: list[Saved] = field(default_factory=list)
 
 
 class Pace:

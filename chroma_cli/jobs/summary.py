@@ -19,7 +19,7 @@ OUTCOMES: Final[tuple[Outcome, ...]] = ("made", "unchanged", "kept", "failed", "
 _MOST_ROWS: Final = 500
 # All that XML 1.0 takes, besides the surrogates, which are no text at all.
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$@:-])")
+_MARKDOWN: Final = re.compile(r"([\\`*_\[\]<>#|~&$@])")
 
 
 @dataclass(frozen=True)

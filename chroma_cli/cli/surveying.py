@@ -1,0 +1,293 @@
+"""The three things that ``batch`` does with a manifest: check it, say what it would cost, make its images."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from chroma_cli.cli import batching, text
+from chroma_cli.cli.batching import Asked, Making
+from chroma_cli.errors import ChromaError, LimitError, OutputError, UsageError
+from chroma_cli.jobs import manifest as manifests
+from chroma_cli.jobs import planning, upkeep
+from chroma_cli.jobs.batch import Work
+from chroma_cli.jobs.lock import Lock
+from chroma_cli.jobs.manifest import Image, Manifest
+from chroma_cli.jobs.pacing import Costs, work_of
+from chroma_cli.jobs.planning import Plan
+from chroma_cli.jobs.summary import Line, Report
+from chroma_cli.jobs.upkeep import StatCache
+
+if TYPE_CHECKING:
+    from chroma_cli.cli.context import Run
+
+#: More leftovers are not named one by one.
+_MOST_NAMED: Final = 10
+
+_WORDS: Final = {
+    "missing": "missing",
+    "changed-request": "made from another request",
+    "edited": "changed by hand",
+    "foreign": "not made by this batch",
+    "left-over": "no longer in the manifest",
+}
+
+
+class OutOfDate(ChromaError):
+    """``--check`` found something to be done."""
+
+    type = "out_of_date"
+
+
+@dataclass
+class Source:
+    """A manifest with what is known of it; ``images`` are those of this share."""
+
+    manifest: Manifest
+    images: tuple[Image, ...]
+    lock: Lock | None
+    cache: StatCache
+    shard: tuple[int, int] | None
+
+    @classmethod
+    def load(cls, run: Run, shard: tuple[int, int] | None) -> Source:
+        """Read and check everything; nothing is written."""
+        given = run.given
+        if given["manifest"] is None:
+            raise UsageError("MANIFEST: name the file that lists the images, or - for stdin.")
+        run.check_config()
+        from_stdin = given["manifest"] == "-"
+        manifest = manifests.load(
+            None if from_stdin else Path(given["manifest"]),
+            sys.stdin.buffer if from_stdin and sys.stdin is not None else None,
+            format=given["manifest_format"],
+            presets=run.presets,
+            allow_outside=bool(given["allow_outside"]),
+            cwd=Path.cwd(),
+            now=run.clock.wall(),
+        )
+        for words in manifest.warnings:
+            run.output.warning(words)
+        if manifest.path is None and (given["check"] or given["prune"]):
+            raise UsageError("A manifest that is no regular file has no lock: --check and --prune need one.")
+        images = manifest.images if shard is None else manifests.shard(manifest.images, *shard)
+        source = cls(manifest, images, None, StatCache.load(run.settings.state_dir, manifest), shard)
+        source.read_lock()
+        return source
+
+    def read_lock(self) -> None:
+        """The lock as it is now; another run may have written it since."""
+        if self.manifest.path is not None:
+            self.lock = Lock.load(self.manifest, self.shard)
+
+    @property
+    def name(self) -> str:
+        name = "stdin" if self.manifest.path is None else self.manifest.path.name
+        return name if self.shard is None else f"{name}, share {self.shard[0]} of {self.shard[1]}"
+
+    def leftovers(self) -> tuple[str, ...]:
+        return (
+            () if self.lock is None else tuple(one.name for one in upkeep.leftovers(self.lock, self.manifest))
+        )
+
+
+# --- check and dry run -----------------------------------------------------------------------------------
+
+
+def check(run: Run, source: Source) -> None:
+    """Exit 1 when something is missing, changed or left over; spends nothing and writes no lock."""
+    started = run.clock.monotonic()
+    standings = planning.survey(source.images, source.lock, source.cache, deep=bool(run.given["deep"]))
+    source.cache.save()
+    found = [(one.image.key, str(one.state)) for one in standings if one.state != "unchanged"]
+    found += [(name, "left-over") for name in source.leftovers()]
+    with batching.reports(run) as reports:
+        for key, state in found:
+            run.output.result(f"{key}: {_WORDS[state]}", {"output": key, "state": state})
+        lines = [Line(one.image.key, "unchanged") for one in standings if one.state == "unchanged"]
+        lines += [Line(key, "failed", error=_WORDS[state], error_type=state) for key, state in found]
+        reports.append(Report(source.name, tuple(lines), run.clock.monotonic() - started))
+    if found:
+        raise OutOfDate(
+            f"{len(found)} of {len(source.images)} images are not as {source.name} says.",
+            hint=f"Make them with: chroma batch {_shown(run)}",
+        )
+    run.output.note(f"All {len(source.images)} images are as {source.name} says.")
+
+
+def dry_run(run: Run, source: Source, asked: Asked) -> None:
+    """List what would be made and the expected cost; no key needed, nothing sent."""
+    plan = _plan(run, source)
+    costs = _costs(run)
+    total = 0.0
+    for work in plan.works:
+        cost = 0.0 if work.job is not None else costs.expected(work.request)
+        total += cost
+        what = "take up job " + str(work.job.number) if work.job is not None else f"about {text.money(cost)}"
+        value = {
+            "output": work.key,
+            "expected_cost": cost,
+            "job": work.job.number if work.job is not None else None,
+            "request": work.request.payload(),
+        }
+        run.output.result(f"{work.key}: {what}", value)
+    for image, error in plan.blocked:
+        run.output.trouble(f"{image.key}: {error.message}")
+    for name in source.leftovers():
+        run.output.note(f"{name}: no longer in the manifest; --prune removes it.")
+    run.output.note(
+        f"{len(plan.works)} of {len(source.images)} images would be made, for about {text.money(total)}."
+    )
+    if asked.budget is not None and total > asked.budget:
+        run.output.warning(f"That is more than the --budget of {text.money(asked.budget)}.")
+
+
+def _costs(run: Run) -> Costs:
+    book, gateway = run.book, run.gateway_name
+    return Costs(lambda request: book.mean_cost(gateway, *work_of(request)))
+
+
+def _plan(run: Run, source: Source) -> Plan:
+    book, gateway = run.book, run.gateway_name
+    standings = planning.survey(source.images, source.lock, source.cache)
+    standings = planning.recognise(standings, book, gateway, source.lock, source.cache)
+    given = run.given
+    return planning.plan(
+        standings,
+        book,
+        gateway,
+        source.lock,
+        overwrite=bool(given["overwrite"]),
+        resubmit_unknown=bool(given["resubmit_unknown"]),
+    )
+
+
+# --- make ------------------------------------------------------------------------------------------------
+
+
+def make(run: Run, source: Source, asked: Asked) -> None:
+    """Make what is missing or has changed, and say how it went."""
+    if run.settings.no_ledger.value:
+        raise LimitError(
+            "Many jobs are only made with the job ledger: it is what keeps them from being paid twice.",
+            hint=f"Leave out {run.settings.no_ledger.source}.",
+        )
+    with _alone(run, source), batching.reports(run) as reports:
+        source.read_lock()
+        started = run.clock.monotonic()
+        plan = _plan(run, source)
+        making = Making(
+            run,
+            asked,
+            {one.key: one for one in source.images},
+            source.manifest.folder,
+            source.lock,
+            source.cache,
+            len(source.images),
+        )
+        left: Sequence[Work] = plan.works
+        batch = None
+        try:
+            making.lines += [Line(image.key, "unchanged") for image in plan.unchanged]
+            for image in plan.kept:
+                _keep(making, image)
+            for image, error in plan.blocked:
+                making.fail(image, error)
+            if plan.works and not (making.errors and run.given["fail_fast"]):
+                run.require_ledger()
+                _check_places(run, plan.works)
+                left = ()
+                batch = making.make(plan)
+                left = batch.left
+            else:
+                making.save()
+            if run.given["prune"] and not making.errors and not left:
+                _prune(run, source)
+        finally:
+            making.lines += [
+                Line(work.key, "not started", error="It was not begun in this run.") for work in left
+            ]
+            advice = batching.RUN_AGAIN if making.errors or left else None
+            report = Report(source.name, tuple(making.lines), run.clock.monotonic() - started, advice)
+            reports.append(report)
+            run.output.note(
+                f"{source.name}: {report.counts()}; {text.money(report.cost)} spent,"
+                f" {text.seconds(report.seconds)}."
+            )
+        _tell_leftovers(run, source)
+        batching.conclude(making, batch, left, len(source.images))
+
+
+def _keep(making: Making, image: Image) -> None:
+    words = "changed by hand since it was made; it is left as it is (--overwrite makes it anew)"
+    making.lines.append(Line(image.key, "kept", error=words))
+    making.run.output.warning(f"{image.key}: {words}.")
+
+
+@contextlib.contextmanager
+def _alone(run: Run, source: Source) -> Iterator[None]:
+    """Nobody else works on the same manifest meanwhile."""
+    if source.manifest.path is None:
+        yield
+        return
+    from chroma_cli.jobs.runlock import RunLock
+
+    with RunLock(source.manifest.path, source.shard) as alone:
+        if not alone.certain:
+            run.output.warning("This file system has no locks: a second run at the same time is not noticed.")
+        yield
+
+
+def _check_places(run: Run, works: Sequence[Work]) -> None:
+    """Find out, before anything is spent, whether all pictures can be saved. Raises :class:`OutputError`."""
+    from chroma_cli.images import preflight
+
+    token, rescue = secrets.token_hex(8), str(run.settings.rescue_dir)
+    seen: set[str] = set()
+    wrong: list[str] = []
+    hint = None
+    for work in works:
+        if work.job is not None:
+            continue
+        request, place = work.request, work.destination
+        folder = str(place.folder(0))
+        width, height = request.size
+        room = preflight.estimate_bytes(width, height, request.samples, request.image_format)
+        try:
+            preflight.check(place, estimate=0 if folder in seen else room, token=token, rescue_dir=rescue)
+        except OutputError as error:
+            wrong.append(f"{work.key}: {error.message}")
+            hint = error.hint
+        seen.add(folder)
+    if wrong:
+        raise OutputError("\n".join(wrong), hint=f"Nothing was sent. {hint or ''}".strip())
+
+
+def _prune(run: Run, source: Source) -> None:
+    """Remove what the manifest dropped, where it is still as it was made."""
+    assert source.lock is not None
+    pruned = upkeep.prune(source.lock, source.manifest)
+    source.lock.save()
+    for path in pruned.removed:
+        run.output.note(f"{path}: removed, it is no longer in the manifest.")
+    for path, why in pruned.kept:
+        run.output.warning(f"{path}: no longer in the manifest, and kept: {why}.")
+
+
+def _tell_leftovers(run: Run, source: Source) -> None:
+    names = source.leftovers()
+    if not names or run.given["prune"]:
+        return
+    shown = ", ".join(names[:_MOST_NAMED]) + (" …" if len(names) > _MOST_NAMED else "")
+    run.output.note(f"{len(names)} files are no longer in the manifest (--prune removes them): {shown}")
+
+
+def _shown(run: Run) -> str:
+    import shlex
+
+    return shlex.quote(str(run.given["manifest"]))
