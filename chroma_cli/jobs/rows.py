@@ -6,7 +6,6 @@ Only the shape is looked at here (syntax, names of keys, cells without a column)
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import json
@@ -44,6 +43,8 @@ _BY_ENDING: Final[Mapping[str, Format]] = {
 _TOML_LINE: Final = re.compile(r"(\[\[?\s*[A-Za-z_\"']|[A-Za-z0-9_.\"' -]+=|#)")
 _IMAGE_LINE: Final = re.compile(r"[ \t]*\[\[[ \t]*(?:image|\"image\"|'image')[ \t]*\]\]")
 _AT_LINE: Final = re.compile(r" ?\(at line (\d+), column (\d+)\)")
+_AT_END: Final = "(at end of document)"
+_LONG_NUMBER: Final = re.compile("[0-9_]{4000}")
 _DELIMITERS: Final = ",;\t"
 
 
@@ -84,9 +85,8 @@ def parse(data: bytes, *, name: str, form: Format | None) -> Sheet:
 
 
 def _decoded(data: bytes, name: str) -> str:
-    data = data.removeprefix(codecs.BOM_UTF8)
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         problem = Problem(f"{name}: line {line}", f"it is not UTF-8 (byte {error.start + 1} of the file)")
@@ -136,7 +136,7 @@ def _read_toml(text: str, sheet: Sheet) -> None:
     except RecursionError as error:
         raise InvalidParameters([Problem(sheet.name, "it is nested too deeply")]) from error
     except ValueError as error:  # a number of thousands of digits raises a plain one
-        raise InvalidParameters([_toml_problem(str(error), sheet.name)]) from error
+        raise InvalidParameters([_toml_problem(str(error), text, sheet.name)]) from error
     for key in document:
         if key not in ("defaults", "image"):
             near = values.nearest(key, ("defaults", "image"))
@@ -167,13 +167,20 @@ def _read_toml(text: str, sheet: Sheet) -> None:
 _NO_TOP_KEY: Final = "there is no such key at the top level, only [defaults] and [[image]]"
 
 
-def _toml_problem(message: str, name: str) -> Problem:
+def _toml_problem(message: str, text: str, name: str) -> Problem:
+    """The parser's message with the line in front."""
     hit = _AT_LINE.search(message)
-    if hit is None:
-        return Problem(name, f"it is not valid TOML: {values.show(message).strip(chr(34) + chr(39))}")
-    return Problem(
-        f"{name}: line {hit[1]}", f"it is not valid TOML: {_AT_LINE.sub('', message)}, column {hit[2]}"
-    )
+    number = _LONG_NUMBER.search(text)
+    if hit is not None:
+        line, what = int(hit[1]), f"{_AT_LINE.sub('', message)} (column {hit[2]})"
+    elif _AT_END in message:
+        line, what = text.rstrip().count("\n") + 1, message
+    elif number is not None:
+        line, what = text.count("\n", 0, number.start()) + 1, "a number has thousands of digits"
+    else:
+        return Problem(name, f"it is not valid TOML: {message}")
+    plain = "".join(char if char.isprintable() else "?" for char in what)
+    return Problem(f"{name}: line {line}", f"it is not valid TOML: {plain}")
 
 
 def _take(entry: object, place: str, sheet: Sheet) -> None:
