@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from chroma_cli.errors import Interrupted, Terminated, TerminationRequest
 from chroma_cli.request import schema
 from chroma_cli.request.schema import Parameter
 
@@ -221,7 +222,12 @@ def bind(command: Command, run: Run) -> Callable[..., None]:
 
     def call(**given: Any) -> None:
         run.take(given)
-        command(run)
+        try:
+            command(run)
+        except TerminationRequest:  # Typer would end the program with 130 and without a word
+            raise Terminated("Terminated.") from None
+        except KeyboardInterrupt:
+            raise Interrupted("Interrupted.") from None
 
     call.__doc__ = command.__doc__
     call.__name__ = command.__name__
