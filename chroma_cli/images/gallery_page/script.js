@@ -86,7 +86,7 @@
   };
 
   const arrange = () => {
-    const [value, label, get] = SORTS.find(([id]) => id === sort.value) || SORTS[0];
+    const [value, label, get] = SORTS.find(([id]) => id === sort.value) ?? ["name", "name", (item) => item.data.name];
     const down = order.getAttribute("aria-pressed") === "true" ? -1 : 1;
     const keyed = items.map((item) => [get(item), item]);
     keyed.sort(([a, left], [b, right]) => {
@@ -167,9 +167,11 @@
 
   // --- one picture ---
 
+  let opened = null;
   let wanted = null;
 
   const show = (item) => {
+    opened = item;
     settle(item);
     const { data } = item;
     const small = item.node.querySelector("img");
@@ -300,9 +302,14 @@
   $("copy").addEventListener("click", () => copy(current.data.command, "The command", $("copied"), $("command")));
   $("copy-recipe").addEventListener("click", () => copy(current.data.body, "The recipe", $("copied")));
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
-  dialog.addEventListener("close", () => { wanted = null; $("large").src = "data:,"; go(current); });
+  dialog.addEventListener("close", () => {
+    wanted = null;
+    $("large").src = "data:,";
+    // The browser has given the focus back to where it was before; the last picture seen is nearer.
+    go(opened);
+  });
 
   $("controls").hidden = $("keys").hidden = items.length === 0;
   settle(current);
-  narrow();
+  arrange();
 })();
