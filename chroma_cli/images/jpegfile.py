@@ -163,14 +163,14 @@ def _scan(file: Bounded) -> _Layout:
 
 def _marker(file: Bounded, at: int) -> tuple[int, int]:
     """The code of the marker at ``at``, fill bytes skipped, and the place behind it."""
-    for _ in range(_MAX_SEGMENT):
+    while True:
         first, code = file.at(at, 2)
         if first != 0xFF or code == 0x00:
             raise Damaged("The JPEG file is damaged: a segment does not begin where it should.")
         if code != 0xFF:
             return at + 2, code
         at += 1
-    raise Damaged("The JPEG file makes no sense: it is full of fill bytes.")
+        file.part(at)
 
 
 def _take(file: Bounded, layout: _Layout, code: int, at: int, count: int) -> None:

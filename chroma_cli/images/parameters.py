@@ -28,6 +28,7 @@ SANDBOX_MODEL: Final = "Chroma sandbox"
 _NEGATIVE: Final = "Negative prompt:"
 #: At least so many known settings make a line the line of settings.
 _ENOUGH: Final = 3
+_SHORTEST: Final = len("Seed:Size:Steps:,,")
 
 SAMPLER_LABELS: Final = {
     "euler": "Euler",
@@ -95,9 +96,10 @@ def read(text: str) -> Reading | None:
     """What maps to this model, or None where the text is no recipe. Never fails, takes linear time."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     for at in range(len(lines) - 1, -1, -1):
-        if sum(f"{name}:" in lines[at] for name in _TAKERS) < _ENOUGH:
+        line = lines[at]
+        if len(line) < _SHORTEST or sum(f"{name}:" in line for name in _TAKERS) < _ENOUGH:
             continue  # before the costlier look
-        settings = dict(_pairs(lines[at]))
+        settings = dict(_pairs(line))
         if len(_TAKERS.keys() & settings.keys()) >= _ENOUGH:
             return _Mapping(settings).reading(lines[:at])
     return None

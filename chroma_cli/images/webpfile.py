@@ -77,17 +77,17 @@ def _edits(layout: _Layout, new: dict[bytes, bytes]) -> list[Edit]:
         edits.append(Edit(12, 12, _chunk(b"VP8X", bytes((flags, 0, 0, 0)) + sides)))
     else:
         edits.append(Edit(layout.extended + 8, layout.extended + 9, bytes((flags,))))
-    # The padding of the last chunk is missing in some files.
-    tail = bytes(layout.end % 2)
+    # The padding of the last chunk is missing in some files; a chunk that takes its place brings its own.
+    padding = bytes(layout.end % 2)
+    added = b""
     for kind, data in new.items():
         if kind in layout.metadata:
             start, end, _ = layout.metadata[kind]
-            # An unpadded last chunk was all there is: what replaces it brings its own padding.
-            tail = b"" if end == layout.end else tail
+            padding = b"" if end == layout.end else padding
             edits.append(Edit(start, end, _chunk(kind, data)))
         else:
-            tail += _chunk(kind, data)
-    edits.append(Edit(layout.end, layout.end, tail))
+            added += _chunk(kind, data)
+    edits.append(Edit(layout.end, layout.end, padding + added))
     length = layout.end - 8 + sum(len(one.new) - (one.end - one.start) for one in edits)
     if length > _MAX_RIFF:
         raise CannotExtend("it is too large")

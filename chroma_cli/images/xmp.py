@@ -14,7 +14,7 @@ from typing import Any, Final
 from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
-from chroma_cli.images.parts import CannotExtend, Damaged
+from chroma_cli.images.parts import MAX_PARTS, CannotExtend, Damaged
 
 SOURCE_TYPE: Final = "Iptc4xmpExt:DigitalSourceType"
 CREATOR_TOOL: Final = "xmp:CreatorTool"
@@ -69,6 +69,8 @@ def merged(existing: bytes | None, properties: Mapping[str, str]) -> bytes:
         raise CannotExtend(f"its XMP packet cannot be extended: {damage.message}") from damage
     if seen.closing is None:
         raise CannotExtend("its XMP packet has no place for more properties")
+    if RECIPE in seen.values and not seen.recipes:
+        raise CannotExtend("its XMP packet holds another recipe, in a form that cannot be replaced")
     there = {name for name in seen.values if name != RECIPE}
     missing = {name: value for name, value in properties.items() if name not in there}
     if not missing:
@@ -129,6 +131,7 @@ class _Reader:
         self.path: list[str] = []
         self.text: list[str] = []
         self.start = 0
+        self.parts = 0
         self.names = {f"{uri} ": prefix for prefix, uri in NAMESPACES.items()}
         self.parser = expat.ParserCreate("UTF-8", " ")
         self.parser.buffer_text = True
@@ -151,8 +154,9 @@ class _Reader:
         return f"{prefix}:{local}" if prefix else None
 
     def _begin(self, element: str, attributes: dict[str, str]) -> None:
-        if len(self.path) >= _MAX_DEPTH:
-            raise Damaged("The XMP packet is nested too deeply.")
+        self.parts += 1 + len(attributes)
+        if len(self.path) >= _MAX_DEPTH or self.parts > MAX_PARTS:
+            raise Damaged("The XMP packet makes no sense: it is nested too deeply, or has too many parts.")
         if self.path[-1:] == [f"{_RDF} RDF"] and element == f"{_RDF} Description":
             self.seen.about = self.seen.about or attributes.get(f"{_RDF} about", attributes.get("about", ""))
             for key, value in attributes.items():

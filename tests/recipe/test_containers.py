@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import struct
+import subprocess
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
-from recipe_kit import FORMATS, embedded, picture, pixels, recipe_with
+from recipe_kit import FORMATS, embedded, no_warnings, picture, pixels, recipe_with
 
 from chroma_cli.images import containers, decode, recipe, xmp
-from chroma_cli.images.parts import CannotExtend, Metadata
+from chroma_cli.images.parts import CannotExtend, Damaged, Metadata
 from chroma_cli.images.recipe import TRAINED_MODEL, Recipe
 
 Exiftool = Callable[[bytes, str], dict[str, Any]]
@@ -203,6 +206,34 @@ def test_their_packet_is_kept_byte_for_byte() -> None:
     assert b'rdf:about="uuid:1"' in ours
 
 
+def test_a_recipe_that_another_tool_turned_into_an_attribute_is_read_and_not_doubled() -> None:
+    namespace = xmp.NAMESPACES["chroma"]
+    rewritten = THEIRS.replace(b" xmp:Cr", f" xmlns:c='{namespace}' c:Recipe='{{}}' xmp:Cr".encode())
+    assert xmp.values(rewritten, [xmp.RECIPE]) == {xmp.RECIPE: "{}"}
+    with pytest.raises(CannotExtend, match="another recipe"):
+        xmp.merged(rewritten, {xmp.RECIPE: "x"})
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+def test_another_tool_may_rewrite_the_packet(image_format: str, tmp_path: Path) -> None:
+    if shutil.which("exiftool") is None:
+        pytest.skip("exiftool is not installed (Debian: libimage-exiftool-perl)")
+    path = tmp_path / f"picture.{image_format}"
+    path.write_bytes(embedded(picture(image_format), image_format, recipe_with()))
+    words = ["exiftool", "-overwrite_original", "-XMP-dc:Title=hello", str(path)]
+    subprocess.run(words, check=True, capture_output=True, timeout=60)
+    assert recipe.recipe_of(path) == recipe_with()
+
+
+def test_a_jpeg_without_the_usual_first_segment(exiftool: Exiftool) -> None:
+    whole = picture("jpeg")
+    assert whole[2:4] == b"\xff\xe0"
+    before = whole[:2] + whole[20:]
+    after = embedded(before, "jpeg", recipe_with())
+    assert no_warnings(exiftool(after, "jpeg"))
+    assert pixels(after) == pixels(before)
+
+
 def test_embedding_twice_changes_only_the_recipe() -> None:
     for image_format in FORMATS:
         once = embedded(picture(image_format), image_format, recipe_with())
@@ -342,3 +373,74 @@ def test_trouble_of_the_disk_is_no_cannot_extend() -> None:
 
     with pytest.raises(OSError, match=os.strerror(28)):
         containers.embed(io.BytesIO(picture("png")), "png", recipe.metadata(recipe_with(), "full"), full)
+
+
+def segment(head: bytes, body: bytes) -> bytes:
+    return b"\xff\xe1" + struct.pack(">H", 2 + len(head + body)) + head + body
+
+
+def test_a_jpeg_with_two_blocks_of_a_kind_stays_as_it_came() -> None:
+    data = with_metadata("jpeg")
+    twice = data[:20] + segment(b"http://ns.adobe.com/xap/1.0/\0", THEIRS) + data[20:]
+    assert "more than one" in refused(twice, "jpeg")
+
+
+def test_a_jpeg_whose_packet_is_full_stays_as_it_came() -> None:
+    packet = THEIRS.replace(b"<!-- a comment -->", b"<!--" + b"x" * 64_500 + b"-->")
+    data = picture("jpeg", xmp=packet)
+    assert "full" in refused(data, "jpeg")
+    assert "full" in refused(data, "jpeg", Metadata({xmp.SOURCE_TYPE: "x" * 900}))
+
+
+def test_a_jpeg_whose_packet_goes_on_elsewhere_is_not_given_a_second_extension() -> None:
+    data = picture("jpeg", xmp=THEIRS)
+    more = segment(b"http://ns.adobe.com/xmp/extension/\0", b"A" * 32 + struct.pack(">II", 1, 0) + b"x")
+    long = recipe.metadata(recipe_with(prompt="long " * 20_000), "full")
+    assert "full" in refused(data[:20] + more + data[20:], "jpeg", long)
+
+
+def test_other_formats_and_nonsense_stay_as_they_came() -> None:
+    assert "gif" in refused(b"GIF89a", "gif")
+    chunk = b"VP8 " + struct.pack("<I", 8) + b"\0\0\0\x9d\x01\x2a\0\0"
+    webp = b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
+    assert refused(webp, "webp")
+    with pytest.raises(Damaged):
+        containers.read(io.BytesIO(webp))
+    assert containers.read(io.BytesIO(b"GIF89a")) is None
+
+
+@pytest.mark.parametrize("theirs", [{"xmp": THEIRS}, {"exif": b"MM\0*\0\0\0\x08\0\0\0\0\0\0"}])
+@pytest.mark.parametrize("image_format", ["jpeg", "webp"])
+def test_a_file_with_one_of_the_two_gets_the_other(image_format: str, theirs: dict[str, Any]) -> None:
+    after = embedded(picture(image_format, **theirs), image_format, recipe_with())
+    seen = containers.read(io.BytesIO(after))
+    assert seen is not None
+    assert seen.user_comment == recipe.metadata(recipe_with(), "full").parameters
+    assert recipe.recipe_in(seen) == recipe_with()
+    decode.verify(io.BytesIO(after))
+
+
+def test_a_webp_whose_last_chunk_is_metadata_without_padding_is_put_right() -> None:
+    data = picture("webp", xmp=THEIRS + b" " * (1 - len(THEIRS) % 2))
+    assert data[-1:] == b"\0"
+    before = b"RIFF" + struct.pack("<I", len(data) - 9) + data[8:-1]
+    after = embedded(before, "webp", recipe_with())
+    assert struct.unpack_from("<I", after, 4)[0] == len(after) - 8
+    assert len(after) % 2 == 0
+    assert found_recipe(after) == recipe_with()
+    assert "Título".encode() in after
+
+
+def test_a_webp_without_its_last_padding_byte_is_put_right() -> None:
+    for width in range(20, 60):
+        data = picture("webp", width, 20, lossless=True)
+        (length,) = struct.unpack_from("<I", data, 16)
+        if length % 2 and len(data) == 20 + length + 1:
+            break
+    else:
+        pytest.fail("no picture of odd length came out")
+    before = b"RIFF" + struct.pack("<I", len(data) - 9) + data[8:-1]
+    after = embedded(before, "webp", recipe_with())
+    assert found_recipe(after) == recipe_with()
+    assert struct.unpack_from("<I", after, 4)[0] == len(after) - 8
+    assert pixels(after) == pixels(data)

@@ -230,6 +230,13 @@ def test_packets_that_are_none(packet: bytes) -> None:
         read(with_packet(packet))
 
 
+def test_a_packet_of_countless_parts() -> None:
+    rdf = b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    for inside in (b"<rdf:Description>" * 250, b"<a/>" * 300_000):
+        with pytest.raises(Damaged, match="too many parts"):
+            read(with_packet(rdf + inside))
+
+
 def test_a_broken_packet_does_not_hide_the_text_beside_it() -> None:
     text = (recipe.metadata(recipe_with(), "full").parameters or "").encode()
     data = with_packet(b"<x")
