@@ -125,6 +125,12 @@ class Life:
         """How often the gateway was asked for a job, in either way."""
         return len(self.server.requests("GET", f"/v2/requests/{ident}"))
 
+    def shows(self, saved: Path | bytes) -> bool:
+        """Whether this is the gateway's picture, whatever was written into its head."""
+        data = saved if isinstance(saved, bytes) else saved.read_bytes()
+        pixels = PICTURE[PICTURE.index(b"IDAT") :]
+        return data.startswith(PICTURE[:8]) and data.endswith(pixels)
+
     def submit(self, *argv: str | Path) -> str:
         """A job on the gateway; its request id."""
         ran = self("submit", *(argv or ("a red fox",)))
