@@ -21,6 +21,7 @@ from typing import Any, Final
 from chroma_cli.errors import OutputError, UsageError
 from chroma_cli.images import disk
 from chroma_cli.images.naming import FORMAT_OF_ENDING, split_ending
+from chroma_cli.jobs.derive import CANONICAL
 from chroma_cli.jobs.manifest import Image, Manifest
 from chroma_cli.request.builder import ImageRequest
 
@@ -61,8 +62,7 @@ class Entry:
 
 def request_digest(request: ImageRequest) -> str:
     """The sha256 of the full request body as canonical JSON."""
-    text = json.dumps(request.payload(), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(CANONICAL.encode(request.payload()).encode()).hexdigest()
 
 
 class Lock:
@@ -77,6 +77,7 @@ class Lock:
                 "A manifest from stdin has no lock: there is no file that it could stand beside."
             )
         self.folder = manifest.folder
+        self._root = str(self.folder).rstrip("/") + "/"
         self._manifest_name = manifest.path.name
         self._stem = manifest.path.stem
         part = "" if shard is None else f".{shard[0]}-of-{shard[1]}"
@@ -108,6 +109,11 @@ class Lock:
         known = self.entries(image.key)
         digest = request_digest(image.request)
         return next((one for one in known if one.request == digest), known[0] if known else None)
+
+    def place(self, path: str) -> str:
+        """The absolute path of a file of an entry, as text."""
+        joined = f"{self._root}{path}"
+        return os.path.normpath(joined) if path.startswith("..") or os.sep != "/" else joined
 
     @property
     def keys(self) -> frozenset[str]:

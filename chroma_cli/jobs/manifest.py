@@ -6,9 +6,7 @@ one image, nothing outside of the manifest's folder, and the share of one machin
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -20,6 +18,7 @@ from chroma_cli.errors import InvalidParameters, Problem, UsageError
 from chroma_cli.images import disk
 from chroma_cli.images.destination import Destination
 from chroma_cli.jobs import rows
+from chroma_cli.jobs.derive import Deriver, RowLevel
 from chroma_cli.jobs.outputs import Outputs, OutputTemplate
 from chroma_cli.jobs.rows import Row, Sheet
 from chroma_cli.jobs.sweep import expand, label
@@ -141,20 +140,9 @@ def shard(images: Sequence[One], k: int, n: int) -> tuple[One, ...]:
 # --- rows to images ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Level(Level):
-    """A level of a manifest: messages name the place first, and whether a value came from the sweep."""
-
-    swept: frozenset[str] = frozenset()
-
-    def where(self, option: str) -> str:
-        return f"{self.place}: sweep.{option}" if option in self.swept else f"{self.place}: {option}"
-
-
 class _Maker:
     def __init__(self, sheet: Sheet, presets: Mapping[str, Preset], outputs: Outputs) -> None:
         self.sheet = sheet
-        self.presets = presets
         self.outputs = outputs
         self.problems = sheet.problems
         self.images: list[Image] = []
@@ -164,7 +152,7 @@ class _Maker:
         self.said_at: dict[tuple[str, str], str] = {}
         plain = _plain_newlines(sheet.defaults)
         self.output = plain.pop("output", None)
-        self.defaults = _Level(plain, sheet.defaults_place)
+        self.deriver = Deriver(RowLevel(plain, sheet.defaults_place), presets)
 
     def run(self) -> tuple[Image, ...]:
         """All images in the order of the manifest. Raises InvalidParameters with every problem."""
@@ -217,29 +205,21 @@ class _Maker:
         stands = self.sheet.defaults_place if inherited else row.where
         template = self.outputs.template(output, f"{stands}: output", self.problems)
         for combination in combinations:
-            level = _Level({**given, **combination}, row.where, swept=frozenset(combination))
+            level = RowLevel({**given, **combination}, row.where, swept=frozenset(combination))
             where = f"{row.where}, sweep {label(combination)}" if combination else row.where
             self._make(level, where, template)
 
-    def _make(self, level: _Level, where: str, template: OutputTemplate | None) -> None:
-        drawn: list[bool] = []
-
-        def draw() -> int:
-            drawn.append(True)
-            return 0
-
+    def _make(self, level: RowLevel, where: str, template: OutputTemplate | None) -> None:
         file_format = None if template is None else template.format
         try:
-            built = builder.build(
-                [self.defaults, level], self.presets, draw_seed=draw, file_format=file_format
-            )
+            derived = self.deriver.derive(level, file_format, "" if template is None else template.text)
         except InvalidParameters as error:
-            self.problems += _placed(error.problems, level)
+            self.problems += error.problems
             if template is not None and template.is_plain:  # its place can be judged all the same
                 self.outputs.settle(template, _stand_in(template), None, where, self.problems)
             return
-        request = built.request
-        for words in built.warnings:
+        request = derived.request
+        for words in derived.warnings:
             self._warn(level.place, words)
         if request.samples > MOST_SAMPLES:
             why = f"{request.samples} pictures of one image; more than {MOST_SAMPLES} are not taken"
@@ -247,20 +227,10 @@ class _Maker:
             return
         if template is None:
             return
-        if drawn:
-            request = dataclasses.replace(request, seed=derived_seed(request, template.text))
-        settled = self.outputs.settle(template, request, built.preset, where, self.problems)
+        settled = self.outputs.settle(template, request, derived.preset, where, self.problems)
         if settled is not None:
             self.files += len(settled.paths)
             self.images.append(Image(settled.key, where, request, settled.destination, settled.paths))
-
-
-def derived_seed(request: ImageRequest, output: str) -> int:
-    """The seed of an image that names none: from everything else in its request and its output's template,
-    so that it is the same in every run, on every machine and in any order of rows (0 to 2^32-1)."""
-    body = {name: value for name, value in request.payload().items() if name != "seed"}
-    text = json.dumps([output, body], sort_keys=True, separators=(",", ":"))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
 def _stand_in(template: OutputTemplate) -> ImageRequest:
@@ -277,18 +247,3 @@ def _plain_newlines(given: Mapping[str, object]) -> dict[str, object]:
         if isinstance(text, str) and "\r" in text:
             plain[key] = text.replace("\r\n", "\n").replace("\r", "\n")
     return plain
-
-
-def _placed(problems: Sequence[Problem], level: _Level) -> list[Problem]:
-    """The builder's problems, those that speak of the command line told by the row instead."""
-    of_prompt = any(one.where.endswith((": prompt", ": sweep.prompt")) for one in problems)
-    found = []
-    for one in problems:
-        if one.where == "PROMPT":
-            if of_prompt:  # it is there, but not usable; that is told already
-                continue
-            one = dataclasses.replace(one, where=level.where("prompt"))
-        elif one.where.startswith("--"):
-            one = dataclasses.replace(one, where=level.where(one.where[2:].replace("-", "_")))
-        found.append(one)
-    return found

@@ -153,11 +153,13 @@ class Outputs:
         def name(number: int) -> str:
             return template.parsed.render(dict(known), number=number, image_format=request.image_format)
 
-        key = template.prefix + name(first if template.parsed.numbered else 0)
-        paths = tuple(Path(template.root, name(number)) for number in numbers)
+        bare = name(first if template.parsed.numbered else 0)
+        key = template.prefix + bare
+        names = [bare] if first == 0 else [name(number) for number in numbers]
+        paths = tuple(Path(f"{template.root}/{one}") for one in names)
         texts = [str(path) for path in paths]
         reals = [self._real(text) for text in texts]
-        why_not = self._refusal(texts[-1], reals)  # the last number is the longest
+        why_not = self._refusal(names[-1], texts[-1], reals)  # the last number is the longest
         if why_not is not None:
             problems.append(Problem(template.where, f"{values.show(key)}: {why_not}"))
             return None
@@ -187,11 +189,11 @@ class Outputs:
                 known[name] = getattr(request, name)
         return tuple((name, naming.safe_value(known[name])) for name in sorted(fields))
 
-    def _refusal(self, longest: str, reals: list[str]) -> str | None:
-        """Why files cannot go there, if so."""
-        if any(len(os.fsencode(part)) > _PART_MAX for part in longest.replace(os.sep, "/").split("/")):
+    def _refusal(self, name: str, path: str, reals: list[str]) -> str | None:
+        """Why files cannot go there, if so. ``name`` and ``path``: the longest, below the root and in full."""
+        if _is_long(name, _PART_MAX) and any(_is_long(part, _PART_MAX) for part in name.split("/")):
             return f"a part of the name is longer than {_PART_MAX} bytes"
-        if len(os.fsencode(longest)) > _PATH_MAX:
+        if _is_long(path, _PATH_MAX):
             return f"the path is longer than {_PATH_MAX} bytes"
         if not self._allow_outside and not all(is_below(real, self._folder) for real in reals):
             return "it is outside of the manifest's folder, which only --allow-outside allows"
@@ -228,13 +230,17 @@ class Outputs:
 
     def _files_as_folders(self) -> list[Problem]:
         found = {}
-        folders = {Path(name).parent for name in self._makers if not name.startswith(_KEY)}
-        for folder in {here for one in folders for here in (one, *one.parents)}:
-            name = str(folder)
+        parents = {name.rpartition(os.sep)[0] for name in self._makers if not name.startswith(_KEY)}
+        for name in {str(here) for one in parents for here in (Path(one), *Path(one).parents)}:
             if name in self._makers:
                 what = f"{values.show(self._shown[name])} is a file here, and a folder for another output"
                 found[name] = Problem(f"{self._makers[name]}: output", what)
         return [found[name] for name in sorted(found)]
+
+
+def _is_long(text: str, limit: int) -> bool:
+    """Whether the text has more bytes than the limit; a character has at most four."""
+    return len(text) * 4 > limit and len(os.fsencode(text)) > limit
 
 
 def _is_link(path: str) -> bool:

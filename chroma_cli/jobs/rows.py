@@ -6,7 +6,6 @@ Only the shape is looked at here (syntax, names of keys, cells without a column)
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import re
@@ -260,6 +259,8 @@ def _no_constant(word: str) -> Any:
 
 
 def _read_csv(text: str, sheet: Sheet) -> None:
+    import csv
+
     csv.field_size_limit(MOST_BYTES)  # a prompt may be long; the file's size is limited already
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     header = next((line for line in io.StringIO(text) if line.strip()), "")

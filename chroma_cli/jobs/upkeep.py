@@ -68,10 +68,10 @@ def _usable(image: Image, lock: Lock | None) -> list[tuple[Entry, list[tuple[str
     """
     if lock is None:
         return []
-    folders = {os.path.normpath(path.parent) for path in image.paths}
+    folders = {str(path).rpartition(os.sep)[0] for path in image.paths}
     found = []
     for entry in lock.entries(image.key):
-        files = [(os.path.normpath(f"{lock.folder}/{file.path}"), file) for file in entry.files]
+        files = [(lock.place(file.path), file) for file in entry.files]
         if all(path.rpartition(os.sep)[0] in folders for path, _ in files):
             found.append((entry, files))
     return found
