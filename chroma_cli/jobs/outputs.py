@@ -190,7 +190,7 @@ class Outputs:
         return tuple((name, naming.safe_value(known[name])) for name in sorted(fields))
 
     def _refusal(self, name: str, path: str, reals: list[str]) -> str | None:
-        """Why files cannot go there, if so. ``name`` and ``path``: the longest, below the root and in full."""
+        """Why files cannot go there, if so. ``name``, ``path``: the longest, below the root and in full."""
         if _is_long(name, _PART_MAX) and any(_is_long(part, _PART_MAX) for part in name.split("/")):
             return f"a part of the name is longer than {_PART_MAX} bytes"
         if _is_long(path, _PATH_MAX):
