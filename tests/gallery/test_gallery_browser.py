@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from chroma_cli.images.cards import Card
 from chroma_cli.images.gallery import make_gallery
+from chroma_cli.sandbox.painter import paint
 
 webdriver = pytest.importorskip("selenium.webdriver")
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -57,13 +58,10 @@ RECIPES = {
 }
 
 
-def draw(path: Path, number: int) -> None:
-    hues = ((38, 70, 83), (42, 157, 143), (233, 196, 106), (244, 162, 97), (231, 111, 81), (110, 89, 165))
-    image = Image.new("RGB", (640, 480), hues[number % len(hues)])
-    pen = ImageDraw.Draw(image)
-    pen.ellipse((420, 60, 540, 180), fill=(250, 245, 230))
-    pen.polygon([(0, 480), (0, 330), (220, 210 + 20 * number), (640, 380), (640, 480)], fill=(24, 28, 36))
-    image.save(path)
+def draw(path: Path, body: dict[str, Any]) -> None:
+    drawable = {"negative_prompt": "", "aspect_ratio": "custom", "width": 640, "height": 480, "samples": 1}
+    encoding = {"image_format": "png", "image_quality": 95}
+    path.write_bytes(paint({**body, **drawable, **encoding}, seed=body["seed"], index=0))
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +70,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("pictures")
     cards = []
     for number, (name, body) in enumerate(RECIPES.items()):
-        draw(made / name, number)
+        draw(made / name, body)
         size = (made / name).stat().st_size
         command = COMMAND if body["seed"] == 10 else f"chroma generate --seed {body['seed']}"
         created = f"2026-01-{20 - number:02d}T10:00:00.000Z"
-        cards.append(Card(made / name, body, command, f"req-{number}", created, number == 4, 640, 480, size))
+        cards.append(Card(made / name, body, command, f"req-{number}", created, True, 640, 480, size))
     (made / "zz-broken.png").write_bytes(b"junk")
     cards.append(Card(made / "zz-broken.png"))
     with (made / "index.html").open("wb") as page:

@@ -238,6 +238,8 @@ def test_every_picture_is_on_it_in_order_and_the_bytes_are_the_same_each_time(tm
     assert list(dict.fromkeys(found)) == colours
     assert [found.count(colour) for colour in colours] == [200 * 200] * 4
     assert (sheet.columns, sheet.rows, sheet.unreadable) == (2, 2, ())
+    # Nothing is enlarged, so small pictures make a small sheet.
+    assert sheet.width < 2 * 200 + 100
 
 
 HOSTILE = "W" * 300 + " " + "supercalifragilistic " * 40
@@ -249,7 +251,13 @@ def test_text_never_overlaps_nor_reaches_the_border(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int, axes: tuple[Axis, ...]
 ) -> None:
     boxes: list[tuple[float, float, float, float]] = []
-    real = ImageDraw.ImageDraw.text
+    pictures: list[tuple[int, int, int, int]] = []
+    real, real_paste = ImageDraw.ImageDraw.text, Image.Image.paste
+
+    def paste(self: Image.Image, im: Any, box: Any = None, mask: Any = None) -> None:
+        if mask is None and isinstance(im, Image.Image):
+            pictures.append((*box, box[0] + im.width, box[1] + im.height))
+        real_paste(self, im, box, mask)
 
     def text(self: ImageDraw.ImageDraw, xy: Any, words: str, *rest: Any, **more: Any) -> None:
         font = rest[1]
@@ -258,6 +266,7 @@ def test_text_never_overlaps_nor_reaches_the_border(
         real(self, xy, words, *rest, **more)
 
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    monkeypatch.setattr(Image.Image, "paste", paste)
     shapes = [(300, 120), (90, 400), (40, 40)]
     cards = [
         Card(
@@ -271,11 +280,11 @@ def test_text_never_overlaps_nor_reaches_the_border(
     ]
     cards += [] if axes else [Card(tmp_path / ("gone" * 60)), Card(tmp_path / "gone.png", recipe())]
     sheet, image = drawn(cards, columns=columns, axes=axes)
-    assert len(boxes) > 10
+    assert len(boxes) > 10 and len(pictures) == 9
     for left, top, right, bottom in boxes:
         assert 0 < left and 0 < top and right < sheet.width and bottom < sheet.height
     for number, one in enumerate(boxes):
-        for other in boxes[number + 1 :]:
+        for other in [*boxes[number + 1 :], *pictures]:
             apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
             assert apart, (one, other)
     plain = image.convert("RGB")
