@@ -58,9 +58,22 @@ simple" ;;
 jpeg
 webp" ;;
         --quality) : ;;
+        --from) _chroma_files ;;
         -o|--output) _chroma_files ;;
+        --sweep) : ;;
         --timeout) : ;;
         --base-url) : ;;
+        --manifest-format) _chroma_words "toml
+jsonl
+csv" ;;
+        -j|--jobs) : ;;
+        --rate) : ;;
+        --retry-failed) : ;;
+        --budget) : ;;
+        --shard) : ;;
+        --summary) _chroma_files ;;
+        --junit) _chroma_files ;;
+        --columns) : ;;
         --limit) : ;;
         --prune) : ;;
         --forget) _chroma_words "$(chroma completion --values ids 2>/dev/null | cut -f1)" ;;
@@ -79,6 +92,10 @@ _chroma_argument() {
         generate) : ;;
         submit) : ;;
         fetch) _chroma_words "$(chroma completion --values ids 2>/dev/null | cut -f1)" ;;
+        batch) _chroma_files ;;
+        inspect) _chroma_files ;;
+        sheet) _chroma_files ;;
+        gallery) _chroma_files ;;
         status) _chroma_words "$(chroma completion --values ids 2>/dev/null | cut -f1)" ;;
         completion) _chroma_words "bash
 zsh
@@ -105,7 +122,11 @@ _chroma() {
         _chroma_words "generate
 submit
 fetch
+batch
 presets
+inspect
+sheet
+gallery
 status
 jobs
 credits
@@ -142,11 +163,14 @@ sandbox
 --quality
 --base64
 --no-base64
+--from
 -o
 --output
 --overwrite
 --no-metadata
 --open
+--preview
+--sweep
 --sync
 --dry-run
 --timeout
@@ -221,7 +245,70 @@ sandbox
 --debug
 --help
 -h" ;;
+            batch) _chroma_words "--manifest-format
+--allow-outside
+--check
+--deep
+--dry-run
+--prune
+--overwrite
+-j
+--jobs
+--rate
+--keep-going
+--fail-fast
+--retry-failed
+--budget
+--shard
+--summary
+--junit
+--timeout
+--no-ledger
+--resubmit-unknown
+--base-url
+--sandbox
+--json
+-q
+--quiet
+-v
+--verbose
+--debug
+--help
+-h" ;;
             presets) _chroma_words "--json
+-q
+--quiet
+-v
+--verbose
+--debug
+--help
+-h" ;;
+            inspect) _chroma_words "--command
+--preview
+--json
+-q
+--quiet
+-v
+--verbose
+--debug
+--help
+-h" ;;
+            sheet) _chroma_words "--columns
+-o
+--output
+--overwrite
+--json
+-q
+--quiet
+-v
+--verbose
+--debug
+--help
+-h" ;;
+            gallery) _chroma_words "-o
+--output
+--overwrite
+--json
 -q
 --quiet
 -v

@@ -1,7 +1,7 @@
 # fish completion for chroma; made by: chroma completion fish > completions/chroma.fish
 
 function __chroma_before
-    not __fish_seen_subcommand_from generate submit fetch presets status jobs credits login logout config completion sandbox
+    not __fish_seen_subcommand_from generate submit fetch batch presets inspect sheet gallery status jobs credits login logout config completion sandbox
 end
 
 complete -c chroma -f
@@ -10,7 +10,11 @@ complete -c chroma -n __chroma_before -l version -s V -d 'Show the version.'
 complete -c chroma -n __chroma_before -a generate -d 'Make a picture: submit, wait, save, print the path.'
 complete -c chroma -n __chroma_before -a submit -d 'Submit a job and print its request id; -o is remembered for fetch.'
 complete -c chroma -n __chroma_before -a fetch -d 'Save the pictures of finished jobs; print the paths.'
+complete -c chroma -n __chroma_before -a batch -d 'Make the pictures that a file lists, where they are missing or have changed.'
 complete -c chroma -n __chroma_before -a presets -d 'List the named sets of defaults.'
+complete -c chroma -n __chroma_before -a inspect -d 'Show how pictures were made, from the recipe inside.'
+complete -c chroma -n __chroma_before -a sheet -d 'Put pictures side by side, labelled by what differs between their recipes.'
+complete -c chroma -n __chroma_before -a gallery -d 'Make an HTML page of pictures with their recipes, to look through, filter and sort.'
 complete -c chroma -n __chroma_before -a status -d 'Show how jobs are: one line each, ID, STATE, detail.'
 complete -c chroma -n __chroma_before -a jobs -d 'Show the job ledger, newest first.'
 complete -c chroma -n __chroma_before -a credits -d 'Show the balance; with --min, exit 4 below it.'
@@ -38,10 +42,13 @@ complete -c chroma -n '__fish_seen_subcommand_from generate' -l format -r -f -a 
 complete -c chroma -n '__fish_seen_subcommand_from generate' -l quality -r -f -d 'Quality of JPEG and WebP.'
 complete -c chroma -n '__fish_seen_subcommand_from generate' -l base64 -d 'Have the picture sent inside the JSON answer.'
 complete -c chroma -n '__fish_seen_subcommand_from generate' -l no-base64 -d 'Have the picture sent inside the JSON answer.'
+complete -c chroma -n '__fish_seen_subcommand_from generate' -l from -r -F -d 'Start from the recipe of a picture, or of a job; options beside it win.'
 complete -c chroma -n '__fish_seen_subcommand_from generate' -l output -s o -r -F -d 'File, folder, template, or - for stdout. Default: {slug}-{seed}.{ext} here.'
 complete -c chroma -n '__fish_seen_subcommand_from generate' -l overwrite -d 'Replace a file that exists.'
 complete -c chroma -n '__fish_seen_subcommand_from generate' -l no-metadata -d 'Write no recipe into the picture.'
 complete -c chroma -n '__fish_seen_subcommand_from generate' -l open -d 'Show the picture in the viewer.'
+complete -c chroma -n '__fish_seen_subcommand_from generate' -l preview -d 'Show the picture in the terminal.'
+complete -c chroma -n '__fish_seen_subcommand_from generate' -l sweep -r -f -d 'Make every combination, like cfg=5,7,9 or seed=1..4; at most twice.'
 complete -c chroma -n '__fish_seen_subcommand_from generate' -l sync -d 'One blocking v1 call; there is nothing to fetch if it breaks.'
 complete -c chroma -n '__fish_seen_subcommand_from generate' -l dry-run -d 'Show the request; send nothing, no key needed.'
 complete -c chroma -n '__fish_seen_subcommand_from generate' -l timeout -r -f -d 'Give up waiting after this long; the job goes on. Default: 600.'
@@ -106,12 +113,72 @@ complete -c chroma -n '__fish_seen_subcommand_from fetch' -l debug -d 'Show a tr
 complete -c chroma -n '__fish_seen_subcommand_from fetch' -l help -s h -d 'Show the help and exit.'
 complete -c chroma -n '__fish_seen_subcommand_from fetch' -f -k -a '(chroma completion --values ids 2>/dev/null)'
 
+# batch
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l manifest-format -r -f -a 'toml jsonl csv' -d 'Default: by the ending, else by the first line.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l allow-outside -d 'Outputs may leave the manifest\'s folder.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l check -d 'Only look: exit 1 when anything is to be done.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l deep -d 'With --check: read every file, whatever its size and time.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l dry-run -d 'Show what would be made, and what it would cost.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l prune -d 'Afterwards remove what the manifest dropped.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l overwrite -d 'Also replace files that others made or changed.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l jobs -s j -r -f -d 'Jobs in flight, 1 to 1000. Default: 8.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l rate -r -f -d 'At most so many submits, like 30/min.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l keep-going -d 'Go on when an image fails; the default.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l fail-fast -d 'Begin no more when an image fails.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l retry-failed -r -f -d 'Submit a FAILED image again, so many times.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l budget -r -f -d 'Spend at most this in this run.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l shard -r -f -d 'Only share K of N, for several machines.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l summary -r -F -d 'Write the summary as Markdown.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l junit -r -F -d 'Write the outcome as JUnit XML.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l timeout -r -f -d 'Give up waiting after this long; the job goes on. Default: 600.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l no-ledger -d 'Do not use the job ledger.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l resubmit-unknown -d 'Send again when no answer says whether the submit arrived; may pay twice.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l base-url -r -f -d 'Another gateway address.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l sandbox -d 'Use the gateway inside chroma: no key, no cost.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l json -d 'JSON lines on stdout and stderr.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l quiet -s q -d 'Only results and errors.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l verbose -s v -d 'Show each HTTP exchange.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l debug -d 'Show a traceback with an error.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -l help -s h -d 'Show the help and exit.'
+complete -c chroma -n '__fish_seen_subcommand_from batch' -F
+
 # presets
 complete -c chroma -n '__fish_seen_subcommand_from presets' -l json -d 'JSON lines on stdout and stderr.'
 complete -c chroma -n '__fish_seen_subcommand_from presets' -l quiet -s q -d 'Only results and errors.'
 complete -c chroma -n '__fish_seen_subcommand_from presets' -l verbose -s v -d 'Show each HTTP exchange.'
 complete -c chroma -n '__fish_seen_subcommand_from presets' -l debug -d 'Show a traceback with an error.'
 complete -c chroma -n '__fish_seen_subcommand_from presets' -l help -s h -d 'Show the help and exit.'
+
+# inspect
+complete -c chroma -n '__fish_seen_subcommand_from inspect' -l command -d 'Print the command line that makes it again.'
+complete -c chroma -n '__fish_seen_subcommand_from inspect' -l preview -d 'Show the picture in the terminal.'
+complete -c chroma -n '__fish_seen_subcommand_from inspect' -l json -d 'JSON lines on stdout and stderr.'
+complete -c chroma -n '__fish_seen_subcommand_from inspect' -l quiet -s q -d 'Only results and errors.'
+complete -c chroma -n '__fish_seen_subcommand_from inspect' -l verbose -s v -d 'Show each HTTP exchange.'
+complete -c chroma -n '__fish_seen_subcommand_from inspect' -l debug -d 'Show a traceback with an error.'
+complete -c chroma -n '__fish_seen_subcommand_from inspect' -l help -s h -d 'Show the help and exit.'
+complete -c chroma -n '__fish_seen_subcommand_from inspect' -F
+
+# sheet
+complete -c chroma -n '__fish_seen_subcommand_from sheet' -l columns -r -f -d 'How many pictures side by side.'
+complete -c chroma -n '__fish_seen_subcommand_from sheet' -l output -s o -r -F -d 'The sheet: a .png, .jpg or .webp file. Default: sheet.png'
+complete -c chroma -n '__fish_seen_subcommand_from sheet' -l overwrite -d 'Replace a file that exists.'
+complete -c chroma -n '__fish_seen_subcommand_from sheet' -l json -d 'JSON lines on stdout and stderr.'
+complete -c chroma -n '__fish_seen_subcommand_from sheet' -l quiet -s q -d 'Only results and errors.'
+complete -c chroma -n '__fish_seen_subcommand_from sheet' -l verbose -s v -d 'Show each HTTP exchange.'
+complete -c chroma -n '__fish_seen_subcommand_from sheet' -l debug -d 'Show a traceback with an error.'
+complete -c chroma -n '__fish_seen_subcommand_from sheet' -l help -s h -d 'Show the help and exit.'
+complete -c chroma -n '__fish_seen_subcommand_from sheet' -F
+
+# gallery
+complete -c chroma -n '__fish_seen_subcommand_from gallery' -l output -s o -r -F -d 'The page. Default: index.html in the folder, made anew each time.'
+complete -c chroma -n '__fish_seen_subcommand_from gallery' -l overwrite -d 'Replace a file that exists.'
+complete -c chroma -n '__fish_seen_subcommand_from gallery' -l json -d 'JSON lines on stdout and stderr.'
+complete -c chroma -n '__fish_seen_subcommand_from gallery' -l quiet -s q -d 'Only results and errors.'
+complete -c chroma -n '__fish_seen_subcommand_from gallery' -l verbose -s v -d 'Show each HTTP exchange.'
+complete -c chroma -n '__fish_seen_subcommand_from gallery' -l debug -d 'Show a traceback with an error.'
+complete -c chroma -n '__fish_seen_subcommand_from gallery' -l help -s h -d 'Show the help and exit.'
+complete -c chroma -n '__fish_seen_subcommand_from gallery' -F
 
 # status
 complete -c chroma -n '__fish_seen_subcommand_from status' -l no-ledger -d 'Do not use the job ledger.'

@@ -149,9 +149,7 @@ class Run:
         """The request and its surroundings, from all levels; raises with every problem at once."""
         self.check_config()
         problems: list[Problem] = []
-        options = {one: self.given.get(one) for one in builder.SETTABLE}
-        options["prompt"] = self._attempt(self._prompt, problems)
-        levels = [self.defaults_level, Level(options)]
+        levels = self.picture_levels(problems)
         file_format = self._attempt(self._file_format, problems)
         timeout = self._attempt(self.timeout, problems)
         built = None
@@ -170,6 +168,21 @@ class Run:
         for words in built.warnings:
             self.output.warning(words)
         return Order(built.request, built.preset, self.given.get("output"), timeout)
+
+    def picture_levels(self, problems: list[Problem] | None = None) -> list[Level]:
+        """What was given about the picture, from low to high: config file, ``--from``, options.
+
+        A prompt that cannot be read joins ``problems``; without them, it is raised.
+        """
+        options = {one: self.given.get(one) for one in builder.SETTABLE}
+        options["prompt"] = self._prompt() if problems is None else self._attempt(self._prompt, problems)
+        levels = [self.defaults_level]
+        if self.given.get("origin"):
+            from chroma_cli.cli import recipes
+
+            word = self.given["origin"]
+            levels.append(Level(recipes.of_word(self, word).options(), f"the recipe of {word}"))
+        return [*levels, Level(options)]
 
     def _attempt(self, read: Any, problems: list[Problem]) -> Any:
         """What ``read`` gives; its usage error joins the other problems."""

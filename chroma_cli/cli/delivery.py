@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chroma_cli.cli import render
@@ -67,6 +68,18 @@ def tell_failure(run: Run, error: ChromaError, *, alone: bool = True) -> None:
     if not alone:
         which = error.request_id or (f"job {error.job}" if error.job is not None else "a job")
         run.output.trouble(f"{which}: {error.message}" + (f" {error.hint}" if error.hint else ""))
+
+
+def show(run: Run, done: Done) -> None:
+    """What ``--open`` and ``--preview`` ask for; neither changes the exit code."""
+    if run.given.get("preview"):
+        from chroma_cli.cli import preview
+
+        for one in done.saved:
+            if one.file.path != "-":
+                preview.show(run.output, Path(one.file.path))
+    if run.given.get("open"):
+        open_viewer(run, done)
 
 
 def open_viewer(run: Run, done: Done) -> None:

@@ -29,24 +29,41 @@ from chroma_cli.request.builder import ImageRequest
 
 if TYPE_CHECKING:
     from chroma_cli.cli.context import Run
+    from chroma_cli.jobs.lifecycle import Lifecycle
 
 
 def pending(run: Run) -> list[JobRow]:
     """The jobs of this gateway that can be brought home now; the others are told about."""
     own = run.book.pending(run.gateway_name)
+    left_behind = [job for job in own if _remains(run, job) is not None]
     for job in own:
-        if job.state == "unknown":
+        if job.state == "unknown" and job not in left_behind:
             run.output.warning(render.unknown_words(job))
     others: dict[str, int] = {}
     for job in run.book.elsewhere(run.gateway_name):
         others[job.base_url] = others.get(job.base_url, 0) + 1
     for base_url, count in others.items():
         run.output.warning(render.elsewhere_words(base_url, count))
-    free = [job for job in own if job.request_id is not None and job.state != "unknown"]
+    free = [job for job in own if (job.request_id or job.sources) and job.state != "unknown"] + left_behind
     busy = [job for job in free if run.book.in_work(job)]
     for job in busy:
         run.output.note(f"Job {job.number} is being worked on by another chroma; left alone.")
     return [job for job in free if job not in busy]
+
+
+def _remains(run: Run, job: JobRow) -> Destination | None:
+    """Where a blocking call, whose program ended, left pictures that cannot be had again; None if nowhere."""
+    if job.mode != "sync" or job.state != "unknown" or job.destination is None or run.book.in_work(job):
+        return None
+    try:
+        place = Destination.from_dict(job.destination)
+    except OutputError:
+        return None
+    pictures = run.lifecycle.pictures
+    if pictures.remains(job, place):
+        return place
+    pictures.sweep(job, place)
+    return None
 
 
 @contextlib.contextmanager
@@ -100,7 +117,9 @@ class Task:
     def bring_home(self, job: JobRow) -> Done:
         """Save what is missing of one job. Raises what stands in the way."""
         run = self.run
-        jobsel.check_reachable(run, job)
+        remains = _remains(run, job)
+        if remains is None and not (job.sources and job.base_url == run.gateway_name):
+            jobsel.check_reachable(run, job)
         done = self._ended_already(job)
         if done is not None:
             return done
@@ -114,7 +133,9 @@ class Task:
             )
         try:
             job = self._as_claimed(job)
-            return self._ended_already(job) or self._collected(job)
+            return self._ended_already(job) or (
+                self._collected(job) if remains is None else self._salvaged(job, remains)
+            )
         finally:
             run.book.release(job)
 
@@ -132,14 +153,28 @@ class Task:
 
     def _as_claimed(self, job: JobRow) -> JobRow:
         """The row as it is now: between the look and the claim another process may have done the work."""
-        known = self.run.book.get(job.request_id, self.run.gateway_name) if job.request_id else None
+        known = self.run.book.get(job.request_id or str(job.number), self.run.gateway_name)
         return known if known is not None and known.number == job.number else job
 
-    def _collected(self, job: JobRow) -> Done:
+    def _work(self, job: JobRow) -> Lifecycle:
         work = self.run.lifecycle
         work.pictures.resumed = True
         if not self.run.given["no_metadata"] and "metadata" in (job.destination or {}):
             work.pictures.metadata = None  # as it was asked for then
+        return work
+
+    def _salvaged(self, job: JobRow, remains: Destination) -> Done:
+        """Put in place what its program left behind."""
+        work = self._work(job)
+        work.pictures.take_up(job, remains)
+        job, destination = self._place(job)
+        try:
+            return work.salvage(job, destination, self.deadline)
+        finally:
+            work.pictures.sweep(job, remains)
+
+    def _collected(self, job: JobRow) -> Done:
+        work = self._work(job)
         if job.state not in ("completed", "saved"):
             job = work.wait(job, self.deadline) if self.wait else self._asked(job)
         if job.number == 0:  # it exists: from here on the ledger knows it, too

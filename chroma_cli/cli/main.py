@@ -40,6 +40,7 @@ class Place(NamedTuple):
 
 
 _PICTURES: Final = "Make pictures"
+_LOOK: Final = "Look at pictures"
 _JOBS: Final = "Look after jobs and money"
 _SETTINGS: Final = "Set up and practise"
 
@@ -49,6 +50,9 @@ COMMANDS: Final[Mapping[str, Place]] = {
     "fetch": Place("fetch", _PICTURES),
     "batch": Place("batch", _PICTURES),
     "presets": Place("presets", _PICTURES),
+    "inspect": Place("inspect", _LOOK),
+    "sheet": Place("sheet", _LOOK),
+    "gallery": Place("gallery", _LOOK),
     "status": Place("status", _JOBS),
     "jobs": Place("jobs", _JOBS),
     "credits": Place("credits", _JOBS),

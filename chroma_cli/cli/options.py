@@ -172,6 +172,44 @@ NO_METADATA: Final = (
         panel=OUTPUT_PANEL,
     ),
 )
+PREVIEW: Final = (
+    Opt("preview", ("--preview",), "Show the picture in the terminal.", bool, False, panel=OUTPUT_PANEL),
+)
+_PAGE_OVERWRITE: Final = (
+    Opt("overwrite", ("--overwrite",), "Replace a file that exists.", bool, False, panel=OUTPUT_PANEL),
+)
+SHEET_OUTPUT: Final = (
+    Opt(
+        "output",
+        ("-o", "--output"),
+        "The sheet: a .png, .jpg or .webp file. Default: sheet.png",
+        metavar="FILE",
+        panel=OUTPUT_PANEL,
+        complete="files",
+    ),
+    *_PAGE_OVERWRITE,
+)
+PAGE_OUTPUT: Final = (
+    Opt(
+        "output",
+        ("-o", "--output"),
+        "The page. Default: index.html in the folder, made anew each time.",
+        metavar="FILE",
+        panel=OUTPUT_PANEL,
+        complete="files",
+    ),
+    *_PAGE_OVERWRITE,
+)
+FROM: Final = (
+    Opt(
+        "origin",
+        ("--from",),
+        "Start from the recipe of a picture, or of a job; options beside it win.",
+        metavar="FILE|ID",
+        panel=PICTURE_PANEL,
+        complete="files",
+    ),
+)
 OPEN: Final = (Opt("open", ("--open",), "Show the picture in the viewer.", bool, False, panel=OUTPUT_PANEL),)
 TIMEOUT: Final = (
     Opt(

@@ -256,6 +256,11 @@ class Output:
             )
         return self._console
 
+    def draw(self, renderable: Any) -> None:
+        """Something that rich can print, on stderr."""
+        with self._guarding_stderr():
+            self.console.print(renderable)
+
     # --- progress ----------------------------------------------------------------------------------------
 
     @contextlib.contextmanager

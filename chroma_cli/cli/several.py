@@ -58,7 +58,7 @@ def _attempt(work: Callable[[Item], Result], item: Item) -> Result | ChromaError
         return error
 
 
-def conclude(errors: Sequence[ChromaError], total: int) -> None:
+def conclude(errors: Sequence[ChromaError], total: int, *, noun: str = "jobs") -> None:
     """End the whole call: with a single job's own error, else with 7 or 11; return when all went well."""
     if not errors:
         return
@@ -66,5 +66,5 @@ def conclude(errors: Sequence[ChromaError], total: int) -> None:
         raise errors[0]
     failed = [error for error in errors if error.exit_code is not ExitCode.NOT_FINISHED]
     if not failed:
-        raise SomeUnfinished(f"{len(errors)} of {total} jobs are not finished yet.")
-    raise SomeFailed(f"{len(failed)} of {total} jobs did not end well.")
+        raise SomeUnfinished(f"{len(errors)} of {total} {noun} are not finished yet.")
+    raise SomeFailed(f"{len(failed)} of {total} {noun} did not end well.")

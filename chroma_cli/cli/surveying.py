@@ -53,6 +53,7 @@ class Source:
     lock: Lock | None
     cache: StatCache
     shard: tuple[int, int] | None
+    title: str | None = None
 
     @classmethod
     def load(cls, run: Run, shard: tuple[int, int] | None) -> Source:
@@ -87,7 +88,7 @@ class Source:
 
     @property
     def name(self) -> str:
-        name = "stdin" if self.manifest.path is None else self.manifest.path.name
+        name = self.title or ("stdin" if self.manifest.path is None else self.manifest.path.name)
         return name if self.shard is None else f"{name}, share {self.shard[0]} of {self.shard[1]}"
 
     def leftovers(self) -> tuple[str, ...]:

@@ -14,10 +14,22 @@ chroma generate "a young knight in shining armor" -o knight.png
 
 chroma generate "a lighthouse at dawn" --preset photorealism --aspect 16:9 --seed 7
 
+chroma generate --from knight.png --seed random
+
+chroma generate "a paper boat" --sweep cfg=5,7,9 --sweep sampler=euler,heun -o boats/
+
 echo "a red fox in the snow" | chroma generate - --format webp -o "foxes/{seed}.{ext}" --json
 """
 
 _OWN = (
+    Opt(
+        "sweep",
+        ("--sweep",),
+        "Make every combination, like cfg=5,7,9 or seed=1..4; at most twice.",
+        list[str],
+        metavar="NAME=VALUES",
+        panel=options.PICTURE_PANEL,
+    ),
     Opt("sync", ("--sync",), "One blocking v1 call; there is nothing to fetch if it breaks.", bool, False),
     Opt("dry_run", ("--dry-run",), "Show the request; send nothing, no key needed.", bool, False),
 )
@@ -26,9 +38,11 @@ _OWN = (
 @takes(
     options.PROMPT,
     options.picture(),
+    options.FROM,
     options.OUTPUT,
     options.NO_METADATA,
     options.OPEN,
+    options.PREVIEW,
     _OWN,
     options.TIMEOUT,
     options.YES,
@@ -37,8 +51,13 @@ _OWN = (
 )
 def generate(run: Run) -> None:
     """Make a picture: submit, wait, save, print the path."""
-    order = run.order()
     given = run.given
+    if given["sweep"]:
+        from chroma_cli.cli import sweeping
+
+        sweeping.generate(run)
+        return
+    order = run.order()
     if given["dry_run"]:
         run.output.result_json(run.call_of(order, sync=given["sync"]))
         return
@@ -61,6 +80,5 @@ def generate(run: Run) -> None:
     except ChromaError as error:
         delivery.tell_failure(run, error)
         raise
-    if given["open"]:
-        delivery.open_viewer(run, done)
+    delivery.show(run, done)
     delivery.deliver(run, done)

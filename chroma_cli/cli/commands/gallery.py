@@ -1,0 +1,44 @@
+"""``chroma gallery``: one self-contained page of a folder of pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from chroma_cli.cli import options, sheets
+from chroma_cli.cli.context import Run
+from chroma_cli.cli.options import Opt, takes
+from chroma_cli.errors import NotFound, UsageError
+
+EPILOG = """Examples:
+
+chroma gallery assets/ -o assets.html
+"""
+
+_OWN = (Opt("folder", (), "The folder of pictures.", metavar="DIR", complete="files"),)
+
+
+@takes(_OWN, options.PAGE_OUTPUT)
+def gallery(run: Run) -> None:
+    """Make an HTML page of pictures with their recipes, to look through, filter and sort."""
+    from chroma_cli.images.gallery import make_gallery
+
+    given = run.given
+    if given["folder"] is None:
+        raise UsageError("DIR: name the folder of pictures.")
+    folder = Path(given["folder"])
+    if not folder.is_dir():
+        raise NotFound(f"{folder} is no folder.")
+    target = Path(given["output"]) if given["output"] else folder / "index.html"
+    if target.is_dir():
+        target = target / "index.html"
+    sheets.check_target(target, overwrite=given["overwrite"] or given["output"] is None)
+    found = sheets.cards(run, [folder])
+    with sheets.whole_file(target) as page:
+        for piece in make_gallery(
+            found,
+            title=folder.resolve().name or "Gallery",
+            base=target.parent,
+            on_broken=lambda path, why: run.output.warning(f"{path}: {why}"),
+        ):
+            page.write(piece)
+    run.output.result(str(target.absolute()), {"page": str(target.absolute()), "pictures": len(found)})

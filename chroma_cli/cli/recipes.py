@@ -1,0 +1,108 @@
+"""Recipes as the commands need them: from files and from the ledger, for people and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chroma_cli.cli import jobsel
+from chroma_cli.errors import ChromaError, NotFound
+from chroma_cli.images import recipe
+from chroma_cli.images.recipe import Recipe
+from chroma_cli.request import schema
+
+if TYPE_CHECKING:
+    from chroma_cli.cli.context import Run
+
+
+class NoRecipe(NotFound):
+    """The picture is whole, but nothing in it says how it was made."""
+
+    type = "no_recipe"
+
+
+def pictures(run: Run, named: Sequence[Path]) -> list[Path]:
+    """The files that are meant: folders stand for the pictures below them. Raises :class:`NotFound`."""
+    from chroma_cli.images import cards
+
+    found: list[Path] = []
+    for path in named:
+        if path.is_dir():
+            inside = cards.walk(
+                path, unreadable=lambda name: run.output.warning(f"{name} cannot be looked into.")
+            )
+            if not inside:
+                raise NotFound(f"{path} holds no pictures.")
+            found += inside
+        else:
+            found.append(path)
+    return list(dict.fromkeys(found))
+
+
+def of_file(path: Path) -> Recipe:
+    """Raises :class:`NoRecipe`, and what reading the file raises."""
+    found = recipe.recipe_of(path)
+    if found is None:
+        raise NoRecipe(f"{path}: there is no recipe in this picture.")
+    return found
+
+
+def of_word(run: Run, word: str) -> Recipe:
+    """The recipe that ``--from`` means: a file's, else a ledger's job's. Raises :class:`NotFound`."""
+    path = Path(word)
+    if path.exists() or path.suffix or "/" in word:
+        return of_file(path)
+    [ident] = jobsel.check([word])
+    job = jobsel.find(run, ident)
+    if job is None or not job.request:
+        raise NotFound(f"--from: {word} is no file, and no job of the ledger.", hint="See: chroma jobs")
+    return Recipe(dict(job.request), request_id=job.request_id, seed=job.seed)
+
+
+def as_object(path: Path, found: Recipe, command: str | None) -> dict[str, Any]:
+    """One picture's recipe for ``--json``."""
+    return {
+        "file": str(path.absolute()),
+        "origin": found.origin,
+        "request": dict(found.request),
+        "request_id": found.request_id,
+        "seed": found.seed,
+        "created_at": found.created,
+        "tool": found.tool,
+        "sandbox": found.sandbox,
+        "command": command,
+        "left_out": list(found.left_out),
+    }
+
+
+def show(run: Run, path: Path, found: Recipe, *, many: bool) -> None:
+    """The recipe for a person, in the order of the gateway's page."""
+    output = run.output
+    if many:
+        output.result(f"{path}:")
+    lines = [(name, found.request[name]) for name in schema.BY_NAME if found.request.get(name) is not None]
+    if found.seed is not None:
+        lines = [(name, found.seed if name == "seed" else value) for name, value in lines]
+    more = {"request id": found.request_id, "created": found.created, "tool": found.tool}
+    lines += [(name, value) for name, value in more.items() if value is not None]
+    width = max((len(name) for name, _ in lines), default=0)
+    for name, value in lines:
+        text = str(value).replace("\n", "\n" + " " * (width + 2))
+        output.result(f"{name:<{width}}  {text}")
+    if found.sandbox:
+        output.note("A placeholder of the sandbox, not the model's work.")
+    if found.origin != "chroma":
+        output.note("Read from the text that another tool has written.")
+    if found.left_out:
+        output.note(f"Not of this model, left out: {', '.join(found.left_out)}")
+    if many:
+        output.result("")
+
+
+def tell_failure(run: Run, path: Path, error: ChromaError, *, alone: bool) -> None:
+    """What is wrong with one file of several."""
+    if run.output.json:
+        run.output.result("", {"file": str(path.absolute()), "request": None, "error": error.as_dict()})
+    if not alone:
+        run.output.trouble(error.message)
