@@ -103,6 +103,8 @@ def text(parameter: Parameter, value: object, *, may_be_blank: bool) -> str:
         raise Unfit(f"{show(value)} is not text")
     if not may_be_blank and not value.strip():
         raise Unfit("it is empty; say what the picture shows")
+    if value.isprintable():  # almost every prompt; looking at each character is slow
+        return value
     for at, ch in enumerate(value):
         category = unicodedata.category(ch)
         if category == "Cs":
