@@ -28,6 +28,8 @@ _CLOSEST: Final = 0.1
 #: Around the expected end: the unit of spacing is this share of the window, at most this many seconds.
 _UNIT_SHARE: Final = 0.17
 _UNIT: Final = 0.64
+#: A window so wide that this would mean more units than these is watched less closely.
+_MOST_UNITS: Final = 40
 #: The spacing in units at three points of the window (a share of it, from its start; negative: before), in a
 #: straight line between them. What comes before the window is left out where it has no room for one spacing.
 _LEAD: Final = (-0.38, 5.0)
@@ -94,14 +96,16 @@ def next_poll(
     start = begun.after + expected.low
     end = begun.before + expected.high
     window = end - start
-    unit = min(max(window * _UNIT_SHARE, _CLOSEST), _UNIT) * spread
+    close = min(max(window * _UNIT_SHARE, _CLOSEST), _UNIT)
+    unit = min(max(close, window / _MOST_UNITS), _OVERDUE_CAP) * spread
     if elapsed >= end:
-        return min(max(unit * _END[1], (elapsed - end) * _OVERDUE_SHARE), _OVERDUE_CAP * spread)
+        wait = max(unit * _END[1], (elapsed - end) * _OVERDUE_SHARE, _CLOSEST)
+        return min(wait, _OVERDUE_CAP * spread)
     lead = window * _LEAD[0]
     # a poll at the very start of the window would nearly always be in vain
     first = start + lead if -lead >= unit * _LEAD[1] else start + unit * _BEND[1]
     if elapsed >= first:
-        return unit * _spacing((elapsed - start) / window)
+        return min(max(unit * _spacing((elapsed - start) / window), _CLOSEST), _LONGEST * spread)
     if elapsed >= start:
         return max(unit * _BEND[1], first - elapsed)
     early = _next_early(elapsed)
