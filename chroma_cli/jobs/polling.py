@@ -26,7 +26,7 @@ _EARLY_SHARE: Final = 0.55
 #: Never closer than this, in seconds, whatever is known.
 _CLOSEST: Final = 0.1
 #: Around the expected end: the unit of spacing is this share of the window, at most this many seconds.
-_UNIT_SHARE: Final = 0.17
+_UNIT_SHARE: Final = 0.16
 _UNIT: Final = 0.64
 #: A window so wide that this would mean more units than these is watched less closely.
 _MOST_UNITS: Final = 40

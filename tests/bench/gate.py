@@ -69,6 +69,7 @@ class Job:
         self.completed = now + duration
         self.inside = inside
         self.polls = 0
+        self.seen = 0.0
 
 
 class Server(ThreadingHTTPServer):
@@ -106,6 +107,7 @@ class Server(ThreadingHTTPServer):
             job.polls += not whole
             if time.time() < job.completed:
                 return {"status": "PROCESSING", "request_id": ident, "metrics": {}}
+            job.seen = job.seen or time.time()
         if not whole:
             return {"status": "COMPLETED", "request_id": ident, "metrics": {}}
         took = job.completed - job.submitted if job is not None else 1.0

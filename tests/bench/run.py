@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from measure import Figure, scratch, show
 
-BENCHMARKS = ("polling", "startup", "credits", "memory", "ledger", "latency")
+BENCHMARKS = ("polling", "startup", "credits", "memory", "ledger", "latency", "batch")
 
 
 def main(argv: Sequence[str]) -> int:
