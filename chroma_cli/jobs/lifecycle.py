@@ -149,6 +149,8 @@ class Lifecycle:
             except (NotFound, BrokenImage) as error:
                 if isinstance(error, BrokenImage) and now.job.sources:
                     raise  # it was downloaded several times already
+                if now.job.request_id is None:
+                    raise  # a blocking call without an id: there is nobody to ask again
                 self._locate(now, destination, deadline)
                 self._save(now, destination, deadline, keep.union(one.index for one in now.saved))
             now.job = self.book.saved(now.job)
@@ -472,9 +474,7 @@ class Lifecycle:
 
     # --- save --------------------------------------------------------------------------------------------
 
-    def _save(
-        self, now: _Now, destination: Destination, deadline: Deadline, keep: Container[int]
-    ) -> None:
+    def _save(self, now: _Now, destination: Destination, deadline: Deadline, keep: Container[int]) -> None:
         """Download what is missing, check it, put it in place; each file is recorded once it is there."""
         for one in self.pictures.save_all(now.job, destination, deadline, keep):
             now.job = self.book.saved_file(now.job, one.index, one.record)
@@ -497,6 +497,23 @@ class Lifecycle:
         with self._ending_early(job, Charged.NO) as now:
             self._call(now, destination, deadline)
             self._save(now, destination, deadline, keep=())
+            now.job = self.book.saved(now.job)
+        self.observe(StateChanged(now.job))
+        return Done(now.job, tuple(now.saved))
+
+    def salvage(self, job: JobRow, destination: Destination, deadline: Deadline) -> Done:
+        """Put in place what a blocking call had brought when its program ended: it cannot be had again.
+
+        The pictures are those that :meth:`Pictures.take_up` holds. Raises BrokenImage for one that is not
+        whole; it is kept beside its place.
+        """
+        self._destination = destination
+        with self._ending_early(job, Charged.YES) as now:
+            self._save(now, destination, deadline, keep=frozenset(job.files))
+            self._count(now.job, len(now.job.files))
+            now.job = self.book.completed(
+                now.job, sources=(), seed=None, cost=None, remaining=None, timings=Timings(), observed=None
+            )
             now.job = self.book.saved(now.job)
         self.observe(StateChanged(now.job))
         return Done(now.job, tuple(now.saved))

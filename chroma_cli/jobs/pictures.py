@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from chroma_cli.clock import Deadline
@@ -100,6 +101,24 @@ class Pictures:
                 held = self._held[index] = self._spool(job, destination, index)
                 source.decode_into(held)
 
+    def remains(self, job: JobRow, destination: Destination) -> bool:
+        """Whether a program that ended left bytes of this job behind."""
+        return any(path.stat().st_size for _, path in self._leftovers(job, destination))
+
+    def take_up(self, job: JobRow, destination: Destination) -> None:
+        """Hold the pictures that a program left behind when it ended; of one with two files, the first."""
+        # By the length of the name: what came, before the copy that was being made of it.
+        for index, path in sorted(self._leftovers(job, destination), key=lambda one: len(one[1].name)):
+            if index not in self._held and path.stat().st_size:
+                self._held[index] = Spool(
+                    destination,
+                    token=job.token,
+                    ordinal=index,
+                    rescue_dir=self.rescue_dir,
+                    late=_late(job),
+                    adopt=path,
+                )
+
     def save_all(
         self, job: JobRow, destination: Destination, deadline: Deadline, keep: Container[int] = ()
     ) -> Iterator[Saved]:
@@ -110,7 +129,7 @@ class Pictures:
         """
         first: ChromaError | None = None
         for index in range(max(len(job.sources), max(self._held, default=-1) + 1)):
-            if index in keep:
+            if index in keep or not (index in self._held or index < len(job.sources)):
                 continue
             try:
                 yield Saved(index, self._save(job, destination, index, deadline))
@@ -140,6 +159,9 @@ class Pictures:
         spool.sweep_all(destination, job.token, rescue_dir=self.rescue_dir, late=_late(job))
 
     # --- one picture -------------------------------------------------------------------------------------
+
+    def _leftovers(self, job: JobRow, destination: Destination) -> list[tuple[int, Path]]:
+        return spool.leftovers(destination, job.token, rescue_dir=self.rescue_dir, late=_late(job))
 
     def _spool(self, job: JobRow, destination: Destination, index: int) -> Spool:
         return Spool(destination, token=job.token, ordinal=index, rescue_dir=self.rescue_dir, late=_late(job))
