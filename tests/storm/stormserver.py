@@ -70,6 +70,7 @@ class StormServer:
         self.seconds: Callable[[], float] = lambda: 0.3
         self.fault: Callable[[str], str | None] = lambda kind: None
         self.lost: dict[str, Lost] = {}
+        self.v1_gives_address = False
         self.submits: Counter[str] = Counter()
         self.gets: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
@@ -163,6 +164,13 @@ class Handler(BaseHTTPRequestHandler):
             return
         if lost is not None:
             self.lose(lost)
+            return
+        if self.path == "/v1/chroma":
+            job.seconds = 0.0
+            if storm.v1_gives_address:
+                self.answer({"image": f"{storm.base_url}/files/{job.ident}.png"})
+            else:
+                self.file(job)
             return
         storm.stop_at(job.prompt, "taken")
         self.answer(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-import time
 
 import pytest
 from stormrig import Ended, Machine, ended
@@ -116,13 +115,9 @@ def run_at(machine: Machine, shift: float, *args: str) -> Ended:
 @pytest.mark.parametrize(
     "shift", [-20 * 365 * 24 * HOUR, -2 * HOUR, -60.0, 60.0, 50 * 60.0, 2 * HOUR, 400 * 24 * HOUR]
 )
-@pytest.mark.parametrize("wait", [True, False])
-def test_a_clock_that_jumps_loses_no_job(
-    machine: Machine, storm: StormServer, shift: float, wait: bool
-) -> None:
+def test_a_clock_that_jumps_loses_no_job(machine: Machine, storm: StormServer, shift: float) -> None:
     assert machine.run("submit", "knight", "-o", "knight.png").code == 0
-    time.sleep(0.35)
-    fetched = run_at(machine, shift, "fetch", "--pending", *(["--wait"] if wait else []))
+    fetched = run_at(machine, shift, "fetch", "--pending", "--wait")
     assert fetched.lines == [str(machine.out / "knight.png")], fetched.stderr
     assert run_at(machine, shift, "jobs").code == 0
     assert run_at(machine, -shift, "jobs", "--pending", "--json").stdout == ""

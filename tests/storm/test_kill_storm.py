@@ -254,6 +254,92 @@ def test_a_killed_download_to_any_kind_of_place_leaves_nothing_behind(
     assert storm.submits["knight"] == 1
 
 
+@pytest.mark.parametrize(
+    ("place", "output"),
+    [
+        ("result not recorded", "knight.png"),
+        ("result not recorded", "-"),
+        ("not synced", "knight.png"),
+        ("synced", "knight.png"),
+    ],
+)
+def test_what_a_blocking_call_brought_is_put_in_place(
+    machine: Machine, storm: StormServer, place: str, output: str
+) -> None:
+    """There is nothing to fetch again, but the whole picture is there, in a temp file."""
+    hold = storm.hold("knight", None)
+    process = machine.start("generate", "knight", "--sync", "-o", output, halt=(place, storm.port, "knight"))
+    assert hold.reached.wait(60)
+    killed(process)
+    hold.released.set()
+    fetched = machine.run("fetch", "--pending")
+    assert fetched.code == 0, fetched.stderr
+    [path] = fetched.lines
+    assert is_whole(Path(path), "knight")
+    assert output == "-" or Path(path) == machine.out / output
+    [row] = machine.jobs()
+    assert (row["status"], row["charged"]) == ("COMPLETED", "yes")
+    assert machine.temp_files() == []
+    assert storm.submits["knight"] == 1
+
+
+@pytest.mark.parametrize("place", ["named", "folder not synced", "file not recorded", "not saved"])
+def test_a_blocking_call_whose_picture_has_its_name_already(
+    machine: Machine, storm: StormServer, place: str
+) -> None:
+    hold = storm.hold("knight", None)
+    process = machine.start(
+        "generate", "knight", "--sync", "-o", "knight.png", halt=(place, storm.port, "knight")
+    )
+    assert hold.reached.wait(60)
+    killed(process)
+    hold.released.set()
+    assert is_whole(machine.out / "knight.png", "knight")
+    fetched = machine.run("fetch", "--pending")
+    assert fetched.code == 0, fetched.stderr
+    assert [path.name for path in machine.out.iterdir()] == ["knight.png"]
+    assert machine.temp_files() == []
+    assert storm.submits["knight"] == 1
+
+
+def test_half_a_blocking_answer_is_kept_beside_its_place(machine: Machine, storm: StormServer) -> None:
+    hold = storm.hold("knight", "half")
+    process = machine.start("generate", "knight", "--sync", "-o", "knight.png")
+    assert hold.reached.wait(60)
+    for _ in range(200):  # the server is at the place; its bytes may still be on their way
+        if any(path.stat().st_size for path in machine.temp_files()):
+            break
+        time.sleep(0.05)
+    killed(process)
+    hold.released.set()
+    fetched = machine.run("fetch", "--pending")
+    assert fetched.code == 9, fetched.stderr
+    assert [path.name for path in machine.out.iterdir()] == ["knight.png.broken"]
+    assert "knight.png.broken" in fetched.stderr
+    assert [row["status"] for row in machine.jobs()] == ["UNKNOWN"]
+    again = machine.run("fetch", "--pending")
+    assert (again.code, again.stdout) == (0, "")
+    assert "Job 1 is unknown" in again.stderr
+    assert machine.temp_files() == []
+
+
+def test_a_blocking_answer_that_was_an_address_is_downloaded_later(
+    machine: Machine, storm: StormServer
+) -> None:
+    """It bears no id, but the address was written down."""
+    storm.v1_gives_address = True
+    hold = storm.hold("knight", "half")
+    process = machine.start("generate", "knight", "--sync", "-o", "knight.png")
+    assert hold.reached.wait(60)
+    killed(process)
+    hold.released.set()
+    fetched = machine.run("fetch", "--pending")
+    assert fetched.lines == [str(machine.out / "knight.png")], fetched.stderr
+    assert is_whole(machine.out / "knight.png", "knight")
+    assert machine.temp_files() == []
+    assert storm.submits["knight"] == 1
+
+
 @pytest.mark.timeout(300)
 def test_killed_at_any_instant(tmp_path: Path, storm: StormServer) -> None:
     """Nobody chooses the instant here: what holds in every window must hold between them, too."""
