@@ -129,10 +129,10 @@ class _Task:
     pace: Pace | None = None
     reserved: float = 0.0
     tries: int = 0
-    #: Counts the steps that were put and taken; an older one that comes due is void.
+    #: Counts the steps that were put; an older one that comes due is void.
     turn: int = 0
-    #: Its picture is on the way home.
-    ready: bool = False
+    #: Waits for its next poll, and nobody is at work on it.
+    watched: bool = False
 
 
 class Batch:
@@ -254,17 +254,21 @@ class Batch:
                 self._put(task, 0.0, self._take_up if taken_up else self._begin)
         self._launch_soon(wait)
 
-    def _put(self, task: _Task, wait: float, step: Callable[[_Task], None]) -> None:
-        """Have a step of this task taken, in place of one that was put before and not taken yet."""
+    def _put(self, task: _Task, wait: float, step: Callable[[_Task], None], *, moved: bool = False) -> None:
+        """Have a step of this task taken; ``moved``: a poll that it waits for at another time, if it still
+        does."""
         with self._lock:
+            if moved and not task.watched:
+                return
             task.turn += 1
             turn = task.turn
+            task.watched = step == self._poll
 
         def take() -> None:
             with self._lock:
                 if task.turn != turn:
                     return
-                task.turn += 1
+                task.watched = False
             try:
                 step(task)
             except ChromaError as error:
@@ -407,21 +411,18 @@ class Batch:
         """It is known better now how long such jobs take: those that are waited for may be due earlier."""
         same = work_of(request)
         with self._lock:
-            waiting = [task for task in self._flying.values() if task.pace is not None and not task.ready]
+            waiting = [task for task in self._flying.values() if task.watched]
         for task in waiting:
             if work_of(task.work.request) == same:
-                self._put(task, self._poll_wait(task), self._poll)
+                self._put(task, self._poll_wait(task), self._poll, moved=True)
 
     # --- collect -----------------------------------------------------------------------------------------
 
     def _bring_home(self, task: _Task) -> None:
-        task.ready = True
-        pace = task.pace
+        took = task.pace.since_submit if task.pace is not None and task.work.job is None else 0.0
         self._collect.add(0.0, lambda: self._save(task))
-        if pace is not None and task.work.job is None:
-            # after the picture is on its way: this wakes others
-            if self._durations.saw(task.work.request, pace.since_submit):
-                self._look_again(task.work.request)
+        if self._durations.saw(task.work.request, took):
+            self._look_again(task.work.request)
 
     def _save(self, task: _Task) -> None:
         assert task.job is not None

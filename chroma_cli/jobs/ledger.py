@@ -31,6 +31,7 @@ from chroma_cli.jobs.entries import Entries
 from chroma_cli.jobs.owner import Owner
 from chroma_cli.jobs.records import LedgerUnusable, Reason
 from chroma_cli.jobs.salvage import Salvage, read_rows, write_rows
+from chroma_cli.jobs.together import Wish, Wishes, fulfil
 
 Result = TypeVar("Result")
 FileId = tuple[int, int]
@@ -84,6 +85,7 @@ class Ledger(Entries):
         self._me = owner or Owner.current()
         self._patience = patience
         self._turn = threading.RLock()
+        self._wishes = Wishes()
         self._connection: sqlite3.Connection | None = None
         self._opened: FileId | None = None
         self._salvaged: Salvage | None = None
@@ -130,7 +132,28 @@ class Ledger(Entries):
         return self._run("BEGIN", work)
 
     def _write(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        return self._run("BEGIN IMMEDIATE", work)
+        wish = Wish(work)
+        self._wishes.add(wish)
+        try:
+            with self._turn:
+                if not wish.done:
+                    self._write_together(self._wishes.with_others(wish))
+        finally:
+            self._wishes.remove(wish)
+        result: Result = wish.result()
+        return result
+
+    def _write_together(self, wishes: list[Wish]) -> None:
+        """The first wish is of this thread, the others are of threads that wait for their turn."""
+        try:
+            outcomes = self._run("BEGIN IMMEDIATE", lambda db: fulfil(db, wishes))
+        except LedgerUnusable as trouble:
+            outcomes = [(trouble, True)] * len(wishes)
+        except BaseException:
+            self._wishes.give_back(wishes[1:])
+            raise
+        for wish, (outcome, failed) in zip(wishes, outcomes, strict=True):
+            wish.settle(outcome, failed=failed)
 
     def _missing(self, number: int) -> LedgerUnusable:
         what = f"job {number} is not in it any more: the file was replaced while the job was running."
