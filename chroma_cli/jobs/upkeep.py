@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from chroma_cli.images import disk
-from chroma_cli.jobs.lock import Entry, Lock, LockedFile, request_digest, write_whole
+from chroma_cli.jobs.lock import Lock, request_digest
+from chroma_cli.jobs.lockfile import Entry, LockedFile, write_whole
 from chroma_cli.jobs.manifest import Image, Manifest
 from chroma_cli.jobs.outputs import is_below
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from chroma_cli.errors import ChromaError, OutputError, UsageError
 from chroma_cli.images import disk
-from chroma_cli.jobs.lock import VERSION, Lock, request_digest
+from chroma_cli.jobs.lock import Lock, request_digest
+from chroma_cli.jobs.lockfile import VERSION
 from chroma_cli.jobs.manifest import Image, Manifest, load
 from chroma_cli.jobs.upkeep import StatCache, State, inspect, leftovers, prune
 

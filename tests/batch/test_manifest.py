@@ -349,6 +349,18 @@ def test_an_output_that_is_no_text(problems: Callable[..., list[str]]) -> None:
     assert "5 is not text" in problems('{"prompt": "x", "output": 5}', "a.jsonl")[0]
 
 
+def test_a_name_with_a_seed_that_only_the_server_knows(
+    read: Reader, problems: Callable[..., list[str]]
+) -> None:
+    assert "leaves that to the server" in problems(image("{seed}.png", more="seed = -1"))[0]
+    assert read(image("a.png", more="seed = -1")).images[0].request.seed == -1
+
+
+def test_a_side_that_comes_from_below_is_told_by_the_row(problems: Callable[..., list[str]]) -> None:
+    (said,) = problems('[defaults]\naspect = "9:21"\n' + image("a.png", more="height = 800"))
+    assert said.startswith("art.toml: [[image]] 1 (line 3): width: not given")
+
+
 def test_an_ending_against_the_format(problems: Callable[..., list[str]]) -> None:
     assert "contradicts the output's ending" in problems(image("a.png", more='format = "webp"'))[0]
 

@@ -1,0 +1,217 @@
+"""The text of one lock file: its entries to and from JSON, read with suspicion, written whole.
+
+Anybody may have written what is read here: a value of the wrong kind, or a path that is not plain and
+relative, makes the whole file a damaged one. Where paths lead is for ``upkeep``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from chroma_cli.errors import UsageError
+from chroma_cli.images import disk
+from chroma_cli.images.naming import FORMAT_OF_ENDING, split_ending
+
+VERSION: Final = 1
+_MOST_BYTES: Final = 256 * 1024 * 1024
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
+_REQUEST_ID: Final = re.compile("[A-Za-z0-9_-]{1,128}")
+_BAD_IN_PATH: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_LARGEST: Final = 2**63 - 1
+_ADVICE: Final = (
+    "Take it back from version control, or solve the merge conflict in it. If you delete it, pictures that"
+    " are there already count as somebody else's and are not touched."
+)
+
+
+@dataclass(frozen=True)
+class LockedFile:
+    """One file that was made. ``path`` is relative to the manifest's folder, with ``/``; sides in pixels."""
+
+    path: str
+    sha256: str
+    format: str
+    width: int
+    height: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one image was made from (``request``: see :func:`request_digest`) and became; cost in dollars."""
+
+    request: str
+    seed: int | None
+    request_id: str | None
+    cost: float | None
+    files: tuple[LockedFile, ...]
+
+
+@dataclass
+class Book:
+    """The content of one lock file: entries by key, left-over files with their sha256, the name of its
+    manifest, and its text on disk."""
+
+    images: dict[str, Entry] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
+    manifest: str | None = None
+    text: str | None = None
+    changed: bool = False
+
+    def to_text(self, manifest: str) -> str:
+        document: dict[str, Any] = {
+            "version": VERSION,
+            "manifest": manifest,
+            "images": {
+                key: {**vars(entry), "files": [vars(file) for file in entry.files]}
+                for key, entry in self.images.items()
+            },
+        }
+        if self.left:
+            document["left"] = self.left
+        return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+# --- reading what anybody may have written -----------------------------------------------------------------
+
+
+def read_book(path: Path) -> Book:
+    """The content of a lock file. Raises UsageError for a damaged one, or one of a newer chroma."""
+    text = _read_text(path)
+    try:
+        document = json.loads(text, parse_constant=_refuse_constant)
+        version = document["version"]
+        if type(version) is not int or version < 1:
+            raise ValueError("its version is no number")
+        if version > VERSION:
+            raise UsageError(
+                f"{path} was written by a newer chroma (version {version} of its format).",
+                hint="Update chroma.",
+            )
+        images = {_checked_path(key): _entry_from(one) for key, one in document["images"].items()}
+        left = {_checked_file(one): _checked_digest(sha) for one, sha in document.get("left", {}).items()}
+        manifest = document.get("manifest")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise UsageError(f"{path} is damaged: {reason[:200]}.", hint=_ADVICE) from error
+    return Book(images, left, manifest if isinstance(manifest, str) else None, text)
+
+
+def _read_text(path: Path) -> str:
+    """The text of a regular file of a sane size. Raises UsageError."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        if path.is_symlink():
+            raise UsageError(
+                f"{path} is a link; a lock must be a file of its own.", hint="Replace it by a copy."
+            )
+        descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0))
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise UsageError(f"{path} is no regular file, so it cannot be the lock.")
+            data = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {disk.words(error)}.") from error
+    if len(data) > _MOST_BYTES:
+        raise UsageError(f"{path} is too large for a lock.", hint=_ADVICE)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is damaged: it is not UTF-8.", hint=_ADVICE) from error
+
+
+def _refuse_constant(word: str) -> Any:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+def _entry_from(record: Mapping[str, Any]) -> Entry:
+    request_id, files = record["request_id"], record["files"]
+    if request_id is not None and not (isinstance(request_id, str) and _REQUEST_ID.fullmatch(request_id)):
+        raise ValueError("a request_id makes no sense")
+    if not isinstance(files, list):
+        raise ValueError("files is no list")
+    return Entry(
+        request=_checked_digest(record["request"]),
+        seed=None if record["seed"] is None else _checked_number(record["seed"], low=-1),
+        request_id=request_id,
+        cost=_checked_cost(record["cost"]),
+        files=tuple(_file_from(file) for file in files),
+    )
+
+
+def _file_from(record: Mapping[str, Any]) -> LockedFile:
+    if record["format"] not in ("png", "jpeg", "webp"):
+        raise ValueError("a format is none of png, jpeg, webp")
+    return LockedFile(
+        path=_checked_file(record["path"]),
+        sha256=_checked_digest(record["sha256"]),
+        format=record["format"],
+        width=_checked_number(record["width"], low=1),
+        height=_checked_number(record["height"], low=1),
+        bytes=_checked_number(record["bytes"], low=1),
+    )
+
+
+def _checked_digest(value: object) -> str:
+    if not isinstance(value, str) or not _DIGEST.fullmatch(value):
+        raise ValueError("a sha256 makes no sense")
+    return value
+
+
+def _checked_number(value: object, *, low: int) -> int:
+    if type(value) is not int or not low <= value <= _LARGEST:
+        raise ValueError("a number makes no sense")
+    return value
+
+
+def _checked_cost(value: object) -> float | None:
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError("a cost makes no sense")
+    return float(value)
+
+
+def _checked_path(path: object) -> str:
+    """A relative path in its plain spelling; ``..`` only in front, where it is an allowed outside."""
+    if not isinstance(path, str) or not path or _BAD_IN_PATH.search(path):
+        raise ValueError("a path makes no sense")
+    parts = path.split("/")
+    while parts[0] == ".." and len(parts) > 1:
+        del parts[0]
+    if any(part in ("", ".", "..") for part in parts) or (os.name == "nt" and re.search(r"[\\:]", path)):
+        raise ValueError("a path is not plain and relative")
+    return path
+
+
+def _checked_file(path: object) -> str:
+    """The same for a file that was made; only pictures were."""
+    plain = _checked_path(path)
+    ending = split_ending(plain.rpartition("/")[2])[1]
+    if ending is None or ending.lower() not in FORMAT_OF_ENDING:
+        raise ValueError("a file is no picture")
+    return plain
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Put the text there in one step, for good; a link there is replaced, not followed. Raises OSError."""
+    temp = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
+    descriptor = disk.create(temp)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text.encode())
+            file.flush()
+            disk.sync_file(file.fileno())
+        disk.replace(temp, path)
+    except BaseException:
+        disk.remove(temp)
+        raise
+    disk.sync_folder(path.parent)
