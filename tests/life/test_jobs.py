@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from faultserver import RESET, Reply
+from running import on_terminal
 
 LONG = "a young knight in shining armor before a castle at dawn, " * 9
 
@@ -329,3 +330,14 @@ def test_it_needs_no_key_and_no_network(life: Any, env: dict[str, str]) -> None:
 def test_the_ledger_is_for_its_owner_alone(life: Any) -> None:
     life.submit()
     assert (life.state / "jobs.sqlite3").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(("answer", "code", "sent"), [("y", 0, 2), ("n", 1, 1), ("", 1, 1)])
+def test_resubmit_asks_on_a_terminal(life: Any, answer: str, code: int, sent: int) -> None:
+    unknown(life)
+    with on_terminal("jobs", "--resubmit", "1") as terminal:
+        terminal.wait_for("may have been charged as well")
+        terminal.say(f"{answer}\n")
+        assert terminal.end() == code
+    assert life.submits == sent
+    assert life.row(1).state == ("forgotten" if code == 0 else "unknown")
