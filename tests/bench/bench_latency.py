@@ -81,7 +81,8 @@ def measure(folder: Path) -> list[Figure]:
     sdk = Lane(ended["sdk"], places["sdk"], jobs["sdk"])
     for name, what in (("main", "main() in a process that stays"), ("once", "one process a job")):
         lane = Lane(ended[name], places[name], jobs[name])
-        note = f"{lane.in_place:.3f} s against {sdk.in_place:.3f} s; until asked {lane.seen:.3f} and {sdk.seen:.3f}"
+        note = f"{lane.in_place:.3f} s against {sdk.in_place:.3f} s, "
+        note += f"of which until asked {lane.seen:.3f} s and {sdk.seen:.3f} s"
         figures += [
             Figure(f"{what}: completed to in place / SDK", lane.in_place / sdk.in_place, "x", 0.7, note),
             Figure(f"{what}: polls a job", lane.polls, "polls", sdk.polls, "target: the SDK's"),
