@@ -32,6 +32,7 @@ from chroma_cli.gateway.replies import (
     Result,
     Status,
     Submitted,
+    own_id,
     read_credits,
     read_result,
     read_status,
@@ -41,7 +42,6 @@ from chroma_cli.gateway.replies import (
 )
 from chroma_cli.gateway.retry import wait_asked
 from chroma_cli.gateway.transport import Outcome, Reply, Transport
-from chroma_cli.gateway.values import usable_id
 
 #: Sends of one submit that end in server errors, or get lost with resubmit_unknown.
 _MOST_SENDS: Final = 3
@@ -80,9 +80,7 @@ class Judge:
             if submitted is not None:
                 return submitted
         if terminal_state(document) == "FAILED":
-            raise _generation_failed(
-                document, self._redactor.line(error_words(document.fields, self._redactor))
-            )
+            raise self._generation_failed(document)
         if outcome.ok:
             fault = outcome.body.fault or "it names no usable request id"
             raise self._lost(f"The gateway's answer cannot be used: {fault}.", resubmit)
@@ -107,7 +105,7 @@ class Judge:
                 return result
             lost = self._lost("The gateway queued the job instead of finishing it.", False)
             if isinstance(lost, ChromaError):
-                lost.about(request_id=usable_id(document.fields.get("request_id")))
+                lost.about(request_id=own_id(document.fields.get("request_id"), self._redactor))
             raise lost
         if outcome.ok:
             raise self._lost(f"The gateway's answer cannot be used: {body.fault}.", False)
@@ -140,6 +138,13 @@ class Judge:
             "Look at the provider's console, or repeat it knowingly with --resubmit-unknown.",
         )
         return Again(error, most=_MOST_SENDS, lost=True) if resubmit else error
+
+    def _generation_failed(self, document: Document) -> GenerationFailed:
+        words = self._redactor.line(error_words(document.fields, self._redactor))
+        said = f": {words}" if words else "."
+        error = GenerationFailed(f"The generation failed{said}", hint="Nothing was charged.")
+        error.about(request_id=own_id(document.fields.get("request_id"), self._redactor))
+        return error
 
     # --- GETs ---
 
@@ -245,10 +250,3 @@ class Judge:
 def _failed_by_status(reply: Reply, document: Document) -> bool:
     """422 on a GET is a failed job, whatever the body says, if it came whole."""
     return reply.status == 422 and document.fault is None
-
-
-def _generation_failed(document: Document, words: str) -> GenerationFailed:
-    said = f": {words}" if words else "."
-    error = GenerationFailed(f"The generation failed{said}", hint="Nothing was charged.")
-    error.about(request_id=usable_id(document.fields.get("request_id")))
-    return error

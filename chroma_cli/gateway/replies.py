@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from chroma_cli.errors import BadReply, Charged
 from chroma_cli.gateway.addresses import looks_like_address
 from chroma_cli.gateway.documents import Document, error_words, server_words
-from chroma_cli.gateway.pictures import Source, Spooled, find_pictures
+from chroma_cli.gateway.pictures import Address, Source, Spooled, find_pictures
 from chroma_cli.gateway.redact import Redactor
 from chroma_cli.gateway.values import amount, balance, usable_id, whole
 
@@ -92,7 +92,7 @@ def terminal_state(document: Document) -> State | None:
 def read_submitted(document: Document, headers: Mapping[str, str], redactor: Redactor) -> Submitted | None:
     """The answer to a submit; None when it names no usable request id."""
     fields = document.fields
-    request_id = _own_id(fields.get("request_id"), redactor)
+    request_id = own_id(fields.get("request_id"), redactor)
     if request_id is None:
         return None
     word = fields.get("status")
@@ -119,7 +119,7 @@ def read_status(document: Document, redactor: Redactor) -> Status:
         raw_state=redactor.line(word, _STATE_LIMIT),
         error=error_words(fields, redactor) if state == "FAILED" else None,
         metrics=_metrics(fields),
-        request_id=_own_id(fields.get("request_id"), redactor),
+        request_id=own_id(fields.get("request_id"), redactor),
     )
 
 
@@ -136,6 +136,7 @@ def read_result(
     whole_text = document.text if not document.is_json and document.fault is None else None
     sources = find_pictures(document.value if document.is_json else whole_text, samples)
     if sources and (state in (None, "COMPLETED") or said not in _STATES):
+        _keep_the_key(sources, redactor)
         return _result("COMPLETED", sources, fields, headers, redactor)
     if state == "COMPLETED":
         raise BadReply(
@@ -178,14 +179,14 @@ def _result(
     redactor: Redactor,
 ) -> Result:
     seed = whole(fields.get("seed"))
-    request_id = _own_id(fields.get("request_id"), redactor)
+    request_id = own_id(fields.get("request_id"), redactor)
     return Result(
         state=state,
         sources=sources,
         seed=seed if seed is not None else whole(headers.get("x-seed-value")),
         metrics=_metrics(fields, headers),
         error=error_words(dict(fields), redactor) if state == "FAILED" else None,
-        request_id=request_id or _own_id(headers.get("x-request-id"), redactor),
+        request_id=request_id or own_id(headers.get("x-request-id"), redactor),
     )
 
 
@@ -212,7 +213,17 @@ def _metrics(fields: Mapping[str, Any], headers: Mapping[str, str] | None = None
     )
 
 
-def _own_id(value: Any, redactor: Redactor) -> str | None:
+def _keep_the_key(sources: tuple[Source, ...], redactor: Redactor) -> None:
+    """Refuse addresses that hold the key here already: they are written down before anything is fetched."""
+    if any(isinstance(one, Address) and redactor.gives_away(one.url) for one in sources):
+        raise BadReply(
+            "The gateway named a picture whose address contains the key: not fetched.",
+            hint="Nothing was sent there. Check which gateway you use: chroma config",
+            charged=Charged.YES,
+        )
+
+
+def own_id(value: Any, redactor: Redactor) -> str | None:
     """A usable request id; one that holds the key would end in addresses and logs."""
     usable = usable_id(value)
     return None if usable is None or redactor.gives_away(usable) else usable
