@@ -23,6 +23,7 @@ from chroma_cli.errors import (
     GenerationFailed,
     LimitError,
     NetworkError,
+    NotEnoughCredits,
     NotFinished,
     OutputExists,
     RateLimited,
@@ -51,7 +52,7 @@ _COLLECT_SECONDS: Final = 120.0
 _BACKOFF: Final = 0.5
 _BACKOFF_CAP: Final = 15.0
 #: These say that the next job would fare no better.
-_HOPELESS: Final = (AuthError, WrongAddress, Retired, RateLimited)
+_HOPELESS: Final = (AuthError, NotEnoughCredits, WrongAddress, Retired, RateLimited)
 
 
 @dataclass(frozen=True)
