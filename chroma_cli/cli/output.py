@@ -83,6 +83,13 @@ class Output:
             return False
         return self.terminal.force_color or (self.stderr_is_terminal and not self.terminal.dumb)
 
+    @property
+    def bold(self) -> bool:
+        """Whether headings on stdout may be bold."""
+        if self.terminal.no_color:
+            return False
+        return self.terminal.force_color or (self.stdout_is_terminal and not self.terminal.dumb)
+
     def columns(self, *, cut: bool = False) -> int:
         """How wide a table may be on this terminal. For anything else it is not cut, unless ``cut`` says so:
         then to 80 columns, or to what COLUMNS says."""
@@ -101,6 +108,10 @@ class Output:
                 self._put(text.json_line({"schema": SCHEMA, **value}).encode())
             return
         self._put(os.fsencode(text.plain(line) if self.stdout_is_terminal else line))
+
+    def page(self, words: str) -> None:
+        """Lines that were asked for in so many words, ``--json`` or not: help."""
+        self._put(words.encode())
 
     def result_json(self, value: Mapping[str, Any]) -> None:
         """A result that is JSON with and without ``--json``; spread out for a person at a terminal."""
@@ -397,7 +408,8 @@ def _about(error: ChromaError) -> str:
     which += [f"request id {error.request_id}"] if error.request_id else []
     if isinstance(error, UsageError) or (not which and error.charged is Charged.NO):
         return ""
-    if isinstance(error, NotFinished) or getattr(error.record, "state", None) in ("queued", "processing"):
+    goes_on = isinstance(error, NotFinished) or getattr(error.record, "state", "") in ("queued", "processing")
+    if goes_on and error.charged is Charged.UNKNOWN:
         return f"It is charged when it completes. ({', '.join(which)})"
     money = {
         Charged.NO: "Nothing was charged.",
