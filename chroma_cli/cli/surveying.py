@@ -148,6 +148,12 @@ def dry_run(run: Run, source: Source, asked: Asked) -> None:
         run.output.warning(f"That is more than the --budget of {text.money(asked.budget)}.")
 
 
+def outstanding(run: Run, source: Source) -> tuple[Plan, float]:
+    """What is still to be done, and what new jobs of it will cost."""
+    plan, costs = _plan(run, source), _costs(run)
+    return plan, sum(costs.expected(work.request) for work in plan.works if work.job is None)
+
+
 def _costs(run: Run) -> Costs:
     book, gateway = run.book, run.gateway_name
     return Costs(lambda request: book.mean_cost(gateway, *work_of(request)))
