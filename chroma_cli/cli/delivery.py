@@ -75,9 +75,9 @@ def show(run: Run, done: Done) -> None:
     if run.given.get("preview"):
         from chroma_cli.cli import preview
 
-        for one in done.saved:
-            if one.file.path != "-":
-                preview.show(run.output, Path(one.file.path))
+        for entry in done.job.files.values():
+            if entry["path"] != "-":
+                preview.show(run.output, Path(entry["path"]))
     if run.given.get("open"):
         open_viewer(run, done)
 
