@@ -94,6 +94,7 @@ class Task:
     @classmethod
     def of(cls, run: Run, count: int) -> Task:
         """Checks what can be checked before anything is asked. Raises :class:`UsageError`."""
+        run.check_config()
         output = run.given["output"]
         if output == "-":
             run.check_stdout()

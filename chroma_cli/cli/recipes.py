@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chroma_cli.cli import jobsel
+from chroma_cli.cli import jobsel, text
 from chroma_cli.errors import ChromaError, NotFound
 from chroma_cli.images import recipe
 from chroma_cli.images.recipe import Recipe
@@ -88,8 +88,8 @@ def show(run: Run, path: Path, found: Recipe, *, many: bool) -> None:
     lines += [(name, value) for name, value in more.items() if value is not None]
     width = max((len(name) for name, _ in lines), default=0)
     for name, value in lines:
-        text = str(value).replace("\n", "\n" + " " * (width + 2))
-        output.result(f"{name:<{width}}  {text}")
+        words = text.plain(str(value)).replace("\n", "\n" + " " * (width + 2))
+        output.result(f"{name:<{width}}  {words}")
     if found.sandbox:
         output.note("A placeholder of the sandbox, not the model's work.")
     if found.origin != "chroma":
