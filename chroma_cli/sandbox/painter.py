@@ -20,10 +20,19 @@ from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter, ImageFo
 from chroma_cli.request import schema
 from chroma_cli.sandbox import scenery
 
-#: In every file: PNG text, EXIF tag in JPEG and WebP, so that programs can tell as well.
+#: In every file: a PNG text, a JPEG comment, XMP in WebP, so that programs can tell as well.
 SOFTWARE: Final = "chroma sandbox"
 MARK: Final = "SANDBOX"
-_EXIF_SOFTWARE: Final = 0x0131
+#: An EXIF block would have to hold more than its Software tag.
+_XMP: Final = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/">
+ <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+  <rdf:Description rdf:about="" xmlns:tiff="http://ns.adobe.com/tiff/1.0/">
+   <tiff:Software>{SOFTWARE}</tiff:Software>
+  </rdf:Description>
+ </rdf:RDF>
+</x:xmpmeta>
+<?xpacket end="w"?>""".encode()
 _SIGNAL: Final = (255, 196, 0)
 _INK: Final = (22, 18, 12)
 
@@ -141,10 +150,8 @@ def _encoded(image: Image.Image, image_format: str, quality: int) -> bytes:
         info.add_text("Software", SOFTWARE)
         image.save(out, "PNG", compress_level=1, pnginfo=info)
         return out.getvalue()
-    exif = Image.Exif()
-    exif[_EXIF_SOFTWARE] = SOFTWARE
     if image_format == "jpeg":
-        image.save(out, "JPEG", quality=quality, exif=exif)
+        image.save(out, "JPEG", quality=quality, comment=SOFTWARE)
     else:
-        image.save(out, "WEBP", quality=quality, method=2, exif=exif)
+        image.save(out, "WEBP", quality=quality, method=2, xmp=_XMP)
     return out.getvalue()
