@@ -135,7 +135,7 @@ def _looks_like(source: BinaryIO) -> str:
 
 
 def _short(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = re.sub(r" ?<[^>]*>", "", " ".join(str(error).split()))  # Pillow names our file object
     return (text or type(error).__name__)[:200].rstrip(".")
 
 
