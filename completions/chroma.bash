@@ -233,6 +233,7 @@ sandbox
 --output
 --overwrite
 --no-metadata
+--preview
 --timeout
 --no-ledger
 --base-url

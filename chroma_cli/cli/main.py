@@ -11,7 +11,7 @@ import importlib
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -20,7 +20,6 @@ from chroma_cli.errors import (
     ChromaError,
     InternalError,
     Interrupted,
-    OutputError,
     Terminated,
     TerminationRequest,
     UsageError,
@@ -141,13 +140,6 @@ def _dispatch(args: list[str], run: Run) -> int:
         raise Interrupted("Interrupted.") from None
     except typer.TyperException as error:
         raise UsageError(error.format_message(), hint=_usage_hint(args)) from error
-    except SystemExit:
-        return 0  # help for a reader that has gone (| head): rich ends the program
-    except OSError as error:
-        if run.given:
-            raise
-        # before a command begins only help is written
-        raise OutputError(f"stdout cannot be written: {error.strerror}.") from error
     run.farewell()
     return code if isinstance(code, int) else int(run.exit_code)
 
@@ -173,8 +165,8 @@ def make_app(run: Run, only: str | None = None) -> typer.Typer:
         name="chroma",
         add_completion=False,
         pretty_exceptions_enable=False,
-        rich_markup_mode="rich",
-        context_settings={"help_option_names": ["-h", "--help"]},
+        rich_markup_mode=None,
+        context_settings={"help_option_names": []},  # --help is an option of our own
     )
 
     def version(value: bool) -> None:
@@ -183,16 +175,36 @@ def make_app(run: Run, only: str | None = None) -> typer.Typer:
 
     @app.callback()
     def root(
-        version: bool = typer.Option(False, "-V", "--version", help="Show the version.", callback=version),
-    ) -> None:
-        """Pictures from the Chroma text-to-image model."""
+        version: bool = typer.Option(False, "-V", "--version", is_eager=True, callback=version),
+        help: bool = typer.Option(False, "-h", "--help", is_eager=True, callback=_helper(run, None)),
+    ) -> None: ...
 
     for name in [only] if only else COMMANDS:
         place = COMMANDS[name]
         module = importlib.import_module(f"chroma_cli.cli.commands.{place.module}")
-        command = bind(getattr(module, place.module), run)
-        app.command(name, epilog=getattr(module, "EPILOG", None), rich_help_panel=place.group)(command)
+        app.command(name)(bind(getattr(module, place.module), run, _helper(run, name)))
     return app
+
+
+def _helper(run: Run, name: str | None) -> Callable[[bool], None]:
+    """What ``--help`` does, in the command ``name`` or before any."""
+
+    def show(value: bool) -> None:
+        if not value:
+            return
+        import typer
+
+        from chroma_cli.cli import help, surface
+
+        columns, bold = run.output.columns(cut=True), run.output.bold
+        if name is None:
+            page = help.overview(surface.commands(), columns, bold=bold)
+        else:
+            page = help.command(surface.command(name), columns, bold=bold)
+        run.output.page(page)
+        raise typer.Exit(0)
+
+    return show
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from chroma_cli import __version__
+from chroma_cli.cli.help import spelled, usage
 from chroma_cli.cli.options import Opt
 from chroma_cli.cli.surface import HELP, VERSION, CommandSpec, commands
 from chroma_cli.errors import ExitCode
@@ -39,18 +40,6 @@ VARIABLES = {
 }
 
 
-def _spelled(option: Opt) -> str:
-    """``-o, --output PLACE``, short spellings first."""
-    flags = [flag.replace("/", ", ") for flag in sorted(option.flags, key=lambda flag: flag.startswith("--"))]
-    value = f" {option.metavar or option.name.upper()}" if option.takes_value else ""
-    return ", ".join(flags) + value
-
-
-def _usage(command: CommandSpec) -> str:
-    argument = f" {command.argument.metavar or command.argument.name.upper()}" if command.argument else ""
-    return f"chroma {command.name} [OPTIONS]{argument}"
-
-
 # --- the README ------------------------------------------------------------------------------------------
 
 
@@ -58,7 +47,7 @@ def reference() -> str:
     """Markdown: one table of options for each command."""
     parts = []
     for command in commands():
-        parts += [f"### `{_usage(command)}`", "", command.summary, ""]
+        parts += [f"### `{usage(command)}`", "", command.summary, ""]
         rows = [command.argument] if command.argument else []
         parts += ["| option | |", "| --- | --- |"]
         parts += [_row(option) for option in [*rows, *command.options]]
@@ -67,8 +56,7 @@ def reference() -> str:
 
 
 def _row(option: Opt) -> str:
-    name = _spelled(option) if option.flags else (option.metavar or option.name.upper())
-    return f"| `{name.replace('|', chr(92) + '|')}` | {_markdown(option.help)} |"
+    return f"| `{spelled(option).replace('|', chr(92) + '|')}` | {_markdown(option.help)} |"
 
 
 def _markdown(words: str) -> str:
@@ -94,13 +82,13 @@ def man_page() -> str:
             " stdout is the result, stderr is everything else; with --json both carry JSON lines."
         ),
         ".SH OPTIONS",
-        *_tagged((_spelled(option), option.help) for option in (HELP, VERSION)),
+        *_tagged((spelled(option), option.help) for option in (HELP, VERSION)),
         ".SH COMMANDS",
     ]
     for command in commands():
-        lines += [f".SS {_roff(_usage(command))}", _roff(command.summary)]
-        lines += _tagged((_spelled(option), option.help) for option in command.options)
-        lines += _epilog(command.epilog)
+        lines += [f".SS {_roff(usage(command))}", _roff(command.summary)]
+        lines += _tagged((spelled(option), option.help) for option in command.options)
+        lines += _below(command)
     lines += [".SH EXIT STATUS", *_tagged((str(int(code)), words) for code, words in EXIT_CODES.items())]
     lines += [".SH ENVIRONMENT", *_tagged(VARIABLES.items())]
     return "\n".join(lines) + "\n"
@@ -113,14 +101,14 @@ def _tagged(pairs: Iterable[tuple[str, str]]) -> list[str]:
     return lines
 
 
-def _epilog(text: str) -> list[str]:
+def _below(command: CommandSpec) -> list[str]:
     lines = []
-    for paragraph in text.replace(r"\[", "[").split("\n\n"):
-        words = paragraph.strip()
-        if words.startswith(("chroma ", "id=", "echo ")):
-            lines += [".PP", ".RS 4", ".nf", _roff(words), ".fi", ".RE"]
-        elif words:
-            lines += [".PP", _roff(words)]
+    for note in command.notes:
+        lines += [".PP", _roff(note)] if isinstance(note, str) else _tagged([note])
+    if command.examples:
+        lines += [".PP", "Examples:"]
+    for example in command.examples:
+        lines += [".PP", ".RS 4", ".nf", _roff(example), ".fi", ".RE"]
     return lines
 
 

@@ -59,16 +59,9 @@ class Opt:
         """The Typer parameter that this is."""
         info: Any
         if self.flags:
-            info = typer.Option(
-                *self.flags,
-                help=self.help,
-                metavar=self.metavar,
-                rich_help_panel=self.panel,
-                show_default=False,
-                hidden=self.hidden,
-            )
+            info = typer.Option(*self.flags, metavar=self.metavar, hidden=self.hidden)
         else:
-            info = typer.Argument(help=self.help, metavar=self.metavar, show_default=False)
+            info = typer.Argument(metavar=self.metavar)
         kind = inspect.Parameter.KEYWORD_ONLY
         return inspect.Parameter(
             self.name, kind, default=self.default, annotation=Annotated[self.type | None, info]
@@ -237,10 +230,10 @@ GATEWAY: Final = (
     Opt("sandbox", ("--sandbox",), "Use the gateway inside chroma: no key, no cost.", bool, False),
 )
 COMMON: Final = (
-    Opt("json", ("--json",), "JSON lines on stdout and stderr.", bool, False, panel=OUTPUT_PANEL),
-    Opt("quiet", ("-q", "--quiet"), "Only results and errors.", bool, False, panel=OUTPUT_PANEL),
-    Opt("verbose", ("-v", "--verbose"), "Show each HTTP exchange.", bool, False, panel=OUTPUT_PANEL),
-    Opt("debug", ("--debug",), "Show a traceback with an error.", bool, False, panel=OUTPUT_PANEL),
+    Opt("json", ("--json",), "JSON lines on stdout and stderr.", bool, False),
+    Opt("quiet", ("-q", "--quiet"), "Only results and errors.", bool, False),
+    Opt("verbose", ("-v", "--verbose"), "Show each HTTP exchange.", bool, False),
+    Opt("debug", ("--debug",), "Show a traceback with an error.", bool, False),
 )
 
 
@@ -254,11 +247,18 @@ def takes(*groups: Sequence[Opt]) -> Callable[[Command], Command]:
     return declare
 
 
-def bind(command: Command, run: Run) -> Callable[..., None]:
+def bind(command: Command, run: Run, show_help: Callable[[bool], None]) -> Callable[..., None]:
     """``command`` as Typer wants it: a function with one parameter for each option, working on ``run``."""
     parameters = [one.parameter() for one in command.options]  # type: ignore[attr-defined]
+    asked = typer.Option("-h", "--help", is_eager=True, callback=show_help)
+    parameters.append(
+        inspect.Parameter(
+            "help", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, asked]
+        )
+    )
 
     def call(**given: Any) -> None:
+        del given["help"]
         run.take(given)
         try:
             command(run)

@@ -1,4 +1,4 @@
-"""The whole command line as data: what completions, the manual and the README's reference are made from."""
+"""The whole command line as data: what help, completions, manual and reference are made from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from chroma_cli.cli.main import COMMANDS
-from chroma_cli.cli.options import Opt
+from chroma_cli.cli.options import RUN_PANEL, Opt
 
 
 @dataclass(frozen=True)
@@ -19,29 +19,34 @@ class CommandSpec:
     summary: str
     options: tuple[Opt, ...]
     argument: Opt | None
-    epilog: str
+    examples: tuple[str, ...]
+    #: What stands below the options: a paragraph, or a word with its meaning.
+    notes: tuple[str | tuple[str, str], ...]
 
 
 @cache
 def commands() -> tuple[CommandSpec, ...]:
     """All commands in the order of ``chroma --help``."""
-    found = []
-    for name, place in COMMANDS.items():
-        module = importlib.import_module(f"chroma_cli.cli.commands.{place.module}")
-        function = getattr(module, place.module)
-        declared: list[Opt] = function.options
-        found.append(
-            CommandSpec(
-                name=name,
-                group=place.group,
-                summary=" ".join((function.__doc__ or "").split()),
-                options=tuple(one for one in declared if one.flags and not one.hidden),
-                argument=next((one for one in declared if not one.flags), None),
-                epilog=getattr(module, "EPILOG", ""),
-            )
-        )
-    return tuple(found)
+    return tuple(command(name) for name in COMMANDS)
 
 
-HELP = Opt("help", ("--help", "-h"), "Show the help and exit.", bool, False)
+@cache
+def command(name: str) -> CommandSpec:
+    """The command of that name; imports its module alone."""
+    place = COMMANDS[name]
+    module = importlib.import_module(f"chroma_cli.cli.commands.{place.module}")
+    function = getattr(module, place.module)
+    declared: list[Opt] = function.options
+    return CommandSpec(
+        name=name,
+        group=place.group,
+        summary=" ".join((function.__doc__ or "").split()),
+        options=tuple(one for one in declared if one.flags and not one.hidden),
+        argument=next((one for one in declared if not one.flags), None),
+        examples=getattr(module, "EXAMPLES", ()),
+        notes=getattr(module, "NOTES", ()),
+    )
+
+
+HELP = Opt("help", ("--help", "-h"), "Show the help and exit.", bool, False, panel=RUN_PANEL)
 VERSION = Opt("version", ("--version", "-V"), "Show the version.", bool, False)

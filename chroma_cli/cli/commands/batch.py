@@ -6,14 +6,11 @@ from chroma_cli.cli import batching, options, surveying
 from chroma_cli.cli.context import Run
 from chroma_cli.cli.options import Opt, takes
 
-EPILOG = """Examples:
-
-chroma batch assets.toml --jobs 20 --budget 5.00
-
-chroma batch assets.toml --check
-
-chroma batch list.csv --shard 2/8 --json
-"""
+EXAMPLES = (
+    "chroma batch assets.toml --jobs 20 --budget 5.00",
+    "chroma batch assets.toml --check",
+    "chroma batch list.csv --shard 2/8 --json",
+)
 
 _OWN = (
     Opt("manifest", (), "TOML, JSON Lines or CSV; - reads stdin.", metavar="MANIFEST", complete="files"),
@@ -44,7 +41,7 @@ _OWN = (
 
 @takes(_OWN, options.TIMEOUT, options.SPENDING, options.GATEWAY)
 def batch(run: Run) -> None:
-    """Make the pictures that a file lists, where they are missing or have changed."""
+    """Make the pictures that a file lists, where missing or changed."""
     asked = batching.read_options(run)
     source = surveying.Source.load(run, asked.shard)
     if run.given["check"]:

@@ -11,14 +11,11 @@ _SHELLS = ("bash", "zsh", "fish")
 _LISTS = ("ids", "presets")
 _MOST = 100
 
-EPILOG = """Examples:
-
-chroma completion bash > ~/.local/share/bash-completion/completions/chroma
-
-chroma completion fish > ~/.config/fish/completions/chroma.fish
-
-chroma completion zsh > "${fpath[1]}/_chroma"
-"""
+EXAMPLES = (
+    "chroma completion bash > ~/.local/share/bash-completion/completions/chroma",
+    "chroma completion fish > ~/.config/fish/completions/chroma.fish",
+    'chroma completion zsh > "${fpath[1]}/_chroma"',
+)
 
 _OWN = (
     Opt("shell", (), "bash, zsh or fish.", choices=_SHELLS, metavar="[SHELL]"),

@@ -9,14 +9,13 @@ from chroma_cli.cli import delivery, fetching, jobsel, options, several
 from chroma_cli.cli.context import Run
 from chroma_cli.cli.options import Opt, takes
 from chroma_cli.errors import ChromaError, UsageError
+from chroma_cli.jobs.lifecycle import Done
 from chroma_cli.jobs.records import JobRow
 
-EPILOG = """Examples:
-
-chroma fetch --pending --wait
-
-chroma fetch 17 -o elsewhere.png
-"""
+EXAMPLES = (
+    "chroma fetch --pending --wait",
+    "chroma fetch 17 -o elsewhere.png",
+)
 
 _OWN = (
     Opt("ids", (), "Request ids or job numbers.", list[str], metavar="[ID]...", complete="ids"),
@@ -26,7 +25,15 @@ _OWN = (
 )
 
 
-@takes(_OWN, options.OUTPUT, options.NO_METADATA, options.TIMEOUT, options.NO_LEDGER, options.GATEWAY)
+@takes(
+    _OWN,
+    options.OUTPUT,
+    options.NO_METADATA,
+    options.PREVIEW,
+    options.TIMEOUT,
+    options.NO_LEDGER,
+    options.GATEWAY,
+)
 def fetch(run: Run) -> None:
     """Save the pictures of finished jobs; print the paths."""
     jobs = _jobs(run, run.given["ids"], pending=run.given["pending"])
@@ -36,13 +43,20 @@ def fetch(run: Run) -> None:
     task = fetching.Task.of(run, len(jobs))
     run.prepare_to_ask(jobs)
     errors: list[ChromaError] = []
+    home: list[Done] = []
     with run.showing_progress(), fetching.telling_what_is_left(run):
         for job, answer in several.each(jobs, task.bring_home):
-            error = answer if isinstance(answer, ChromaError) else delivery.delivered(run, answer)
+            if isinstance(answer, ChromaError):
+                error: ChromaError | None = answer
+            else:
+                home.append(answer)
+                error = delivery.delivered(run, answer)
             if error is not None:
                 error.record = error.record or replace(job, error=error.as_dict())
                 delivery.tell_failure(run, error, alone=len(jobs) == 1)
                 errors.append(error)
+    for done in home:  # the spinner is gone by now
+        delivery.show(run, done)
     several.conclude(errors, len(jobs))
 
 

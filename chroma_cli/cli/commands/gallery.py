@@ -9,18 +9,15 @@ from chroma_cli.cli.context import Run
 from chroma_cli.cli.options import Opt, takes
 from chroma_cli.errors import NotFound, UsageError
 
-EPILOG = """Examples:
-
-chroma gallery assets/ -o assets.html
-"""
+EXAMPLES = ("chroma gallery assets/ -o assets.html",)
 
 _OWN = (Opt("folder", (), "The folder of pictures.", metavar="DIR", complete="files"),)
 
 
 @takes(_OWN, options.PAGE_OUTPUT)
 def gallery(run: Run) -> None:
-    """Make an HTML page of pictures with their recipes, to look through, filter and sort."""
-    from chroma_cli.images.gallery import make_gallery
+    """Make an HTML page of pictures, to look through, filter and sort."""
+    from chroma_cli.images.gallery import is_gallery, make_gallery
 
     given = run.given
     if given["folder"] is None:
@@ -31,9 +28,10 @@ def gallery(run: Run) -> None:
     target = Path(given["output"]) if given["output"] else folder / "index.html"
     if target.is_dir():
         target = target / "index.html"
-    sheets.check_target(target, overwrite=given["overwrite"] or given["output"] is None)
+    overwrite = bool(given["overwrite"] or (given["output"] is None and is_gallery(target)))
+    sheets.check_target(target, overwrite=overwrite)
     found = sheets.cards(run, [folder])
-    with sheets.whole_file(target) as page:
+    with sheets.whole_file(target, overwrite=overwrite) as page:
         for piece in make_gallery(
             found,
             title=folder.resolve().name or "Gallery",

@@ -8,18 +8,11 @@ from chroma_cli.cli.options import Opt, takes
 from chroma_cli.clock import Deadline
 from chroma_cli.errors import ChromaError
 
-EPILOG = """Examples:
-
-chroma generate "a young knight in shining armor" -o knight.png
-
-chroma generate "a lighthouse at dawn" --preset photorealism --aspect 16:9 --seed 7
-
-chroma generate --from knight.png --seed random
-
-chroma generate "a paper boat" --sweep cfg=5,7,9 --sweep sampler=euler,heun -o boats/
-
-echo "a red fox in the snow" | chroma generate - --format webp -o "foxes/{seed}.{ext}" --json
-"""
+EXAMPLES = (
+    'chroma generate "a young knight in shining armor" -o knight.png',
+    'chroma generate "a lighthouse at dawn" --preset photorealism --aspect 16:9 --seed 7',
+    'chroma generate "a paper boat" --sweep cfg=5,7,9 --sweep sampler=euler,heun -o boats/',
+)
 
 _OWN = (
     Opt(

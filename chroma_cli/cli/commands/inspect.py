@@ -9,12 +9,10 @@ from chroma_cli.cli.context import Run
 from chroma_cli.cli.options import Opt, takes
 from chroma_cli.errors import ChromaError, UsageError
 
-EPILOG = """Examples:
-
-chroma inspect knight.png
-
-chroma inspect knight.png --command | sh
-"""
+EXAMPLES = (
+    "chroma inspect knight.png",
+    "chroma inspect knight.png --command | sh",
+)
 
 _OWN = (
     Opt("files", (), "Pictures, or folders of pictures.", list[str], metavar="FILE...", complete="files"),

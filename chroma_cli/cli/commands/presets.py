@@ -6,7 +6,7 @@ from chroma_cli.cli import render
 from chroma_cli.cli.context import Run
 from chroma_cli.cli.options import takes
 
-EPILOG = "Use one with: chroma generate PROMPT --preset NAME. Options beside it win."
+NOTES = ("Use one with: chroma generate PROMPT --preset NAME. Options beside it win.",)
 
 
 @takes()

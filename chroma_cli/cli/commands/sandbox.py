@@ -10,14 +10,12 @@ from chroma_cli.sandbox.world import WorldOptions
 
 _PORT_MAX = 65535
 
-EPILOG = "\n\n".join(
-    [
-        "The world of this server is new each time and ends with it. Any key is accepted, but:",
-        *(f"{one.key} {one.meaning}" for one in KEYS),
-        "A word in the prompt chooses what happens:",
-        *(f"{one.token} {one.meaning}" for one in MAGIC),
-    ]
-).replace("[", r"\[")
+NOTES = (
+    "The world of this server is new each time and ends with it. Any key is accepted, but:",
+    *((one.key, one.meaning) for one in KEYS),
+    "A word in the prompt chooses what happens:",
+    *((one.token, one.meaning) for one in MAGIC),
+)
 
 _OWN = (
     Opt("port", ("--port",), "Port on 127.0.0.1. Default: a free one.", metavar="N"),
@@ -34,7 +32,7 @@ class PortTaken(ChromaError):
 
 @takes(_OWN)
 def sandbox(run: Run) -> None:
-    """Run the practice gateway until Ctrl-C; its address is the first line on stdout."""
+    """Run the practice gateway until Ctrl-C; prints its address first."""
     from chroma_cli.sandbox.server import SandboxServer
 
     port, options = _options(run)

@@ -9,12 +9,10 @@ from chroma_cli.cli.context import Run
 from chroma_cli.cli.options import Opt, takes
 from chroma_cli.errors import InvalidParameters, Problem, UsageError
 
-EPILOG = """Examples:
-
-chroma sheet foxes/*.png -o foxes.png
-
-chroma sheet foxes/ --columns 4 -o foxes.webp
-"""
+EXAMPLES = (
+    "chroma sheet foxes/*.png -o foxes.png",
+    "chroma sheet foxes/ --columns 4 -o foxes.webp",
+)
 
 _OWN = (
     Opt("files", (), "Pictures, or folders of pictures.", list[str], metavar="FILE...", complete="files"),
@@ -24,7 +22,7 @@ _OWN = (
 
 @takes(_OWN, options.SHEET_OUTPUT)
 def sheet(run: Run) -> None:
-    """Put pictures side by side, labelled by what differs between their recipes."""
+    """Put pictures side by side, labelled by what differs."""
     given = run.given
     if not given["files"]:
         raise UsageError("FILE: name the pictures for the sheet.")
@@ -32,7 +30,9 @@ def sheet(run: Run) -> None:
     if columns is not None and not (columns.isascii() and columns.isdigit() and 0 < int(columns[:9]) <= 100):
         raise InvalidParameters([Problem("--columns", f"{columns!r} is not a whole number from 1 to 100")])
     target = Path(given["output"] or "sheet.png")
-    cards = sheets.cards(run, [Path(name) for name in given["files"]])
+    if target.is_dir():
+        target = target / "sheet.png"
+    cards = sheets.cards(run, [Path(name) for name in given["files"]], target=target)
     made = sheets.write(
         run, cards, target, columns=int(columns) if columns else None, overwrite=given["overwrite"]
     )

@@ -13,12 +13,10 @@ from chroma_cli.errors import UsageError
 #: A submit that is neither taken nor refused for so long (seconds) is in trouble.
 PATIENCE: Final = 60.0
 
-EPILOG = """Examples:
-
-id=$(chroma submit "a lighthouse at dawn" -o lighthouse.png)
-
-chroma fetch "$id" --wait
-"""
+EXAMPLES = (
+    'id=$(chroma submit "a lighthouse at dawn" -o lighthouse.png)',
+    'chroma fetch "$id" --wait',
+)
 
 _OWN = (Opt("sync", ("--sync",), "Not here: it would wait.", bool, False, hidden=True),)
 
@@ -34,7 +32,7 @@ _OWN = (Opt("sync", ("--sync",), "Not here: it would wait.", bool, False, hidden
     options.GATEWAY,
 )
 def submit(run: Run) -> None:
-    """Submit a job and print its request id; -o is remembered for fetch."""
+    """Submit a job and print its request id; fetch brings the picture."""
     if run.given["sync"]:
         raise UsageError("--sync: submit does not wait for the picture.", hint="Use: chroma generate --sync")
     if run.given["output"] == "-":
