@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,3 +23,15 @@ def pixels(data: bytes | Path) -> tuple[str, tuple[int, int], bytes]:
     """Mode, size and every pixel."""
     with Image.open(data if isinstance(data, Path) else io.BytesIO(data)) as image:
         return image.mode, image.size, image.tobytes()
+
+
+def peak_of(*argv: str) -> tuple[int, int]:
+    """Exit code and the most memory, in kB, of the program as a process of its own (Linux)."""
+    code = (
+        "import re, sys; from pathlib import Path; from chroma_cli.cli.main import main;"
+        "code = main(sys.argv[1:]);"
+        "print(re.search('VmHWM:\\\\s+([0-9]+)', Path('/proc/self/status').read_text())[1], file=sys.stderr);"
+        "sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, timeout=120)
+    return done.returncode, int(done.stderr.split()[-1])
