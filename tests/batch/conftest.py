@@ -49,7 +49,7 @@ def chroma(work: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> Callable[..
 
 @pytest.fixture
 def listing(work: Path) -> Callable[..., Path]:
-    """``listing("fox", "owl")`` writes ``list.jsonl``: an image of each prompt, named after its first word."""
+    """``listing("fox", "owl")`` writes ``list.jsonl``: an image of each, named after its first word."""
 
     def write(*prompts: str, name: str = "list.jsonl", **more: object) -> Path:
         rows = [

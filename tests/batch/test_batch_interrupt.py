@@ -1,13 +1,12 @@
-"""Batches that are stopped: Ctrl-C once and twice, SIGTERM, kill -9, a second run, and going on afterwards."""
+"""Batches that are stopped: Ctrl-C once and twice, SIGTERM, kill -9, a second run; and then going on."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -38,19 +37,30 @@ def ended(process: subprocess.Popen[bytes]) -> Ended:
     return Ended(process.returncode, out, err)
 
 
-def submitted(gate: Gate, count: int) -> None:
-    eventually(lambda: len(gate.prompts) >= count, f"{count} submits")
+def submitted(gate: Gate, count: int, *processes: subprocess.Popen[bytes]) -> None:
+    running(processes, lambda: len(gate.prompts) >= count, f"{count} submits")
 
 
-def recorded(gate: Gate, count: int) -> None:
+def recorded(gate: Gate, count: int, *processes: subprocess.Popen[bytes]) -> None:
     """Wait until polls came for so many jobs: their ids are in the ledger then."""
-    eventually(lambda: sum(job.polls > 0 for job in gate.jobs) >= count, f"{count} polls")
+    running(processes, lambda: sum(job.polls > 0 for job in gate.jobs) >= count, f"{count} polls")
+
+
+def running(processes: Sequence[subprocess.Popen[bytes]], look: Callable[[], bool], what: str) -> None:
+    def seen() -> bool:
+        if look():
+            return True
+        for process in processes:
+            assert process.poll() is None, ended(process).err
+        return False
+
+    eventually(seen, what)
 
 
 def test_ctrl_c_once_finishes_what_is_in_flight(gate: Gate, listing: Listing, work: Path) -> None:
     listing(*(f"fox{n} [slow]" for n in range(10)))
     with started("list.jsonl", "--jobs", "3") as process:
-        recorded(gate, 3)
+        recorded(gate, 3, process)
         process.send_signal(signal.SIGINT)
         eventually(lambda: process.stderr is not None and b"Stopping" in process.stderr.readline(), "a word")
         gate.release.set()
@@ -75,7 +85,7 @@ def test_leaving_at_once_loses_nothing(
 ) -> None:
     listing(*(f"fox{n} [slow]" for n in range(10)))
     with started("list.jsonl", "--jobs", "4") as process:
-        recorded(gate, 4)
+        recorded(gate, 4, process)
         for number in signals:
             process.send_signal(number)
             if len(signals) > 1 and process.stderr is not None:
@@ -93,7 +103,7 @@ def test_leaving_at_once_loses_nothing(
 def test_a_killed_run_is_taken_up_where_it_stopped(gate: Gate, listing: Listing, work: Path) -> None:
     listing(*(f"fox{n}" for n in range(5)), *(f"owl{n} [slow]" for n in range(5)))
     with started("list.jsonl", "--jobs", "10") as process:
-        recorded(gate, 10)
+        recorded(gate, 10, process)
         eventually(lambda: len(list(work.glob("fox*.png"))) >= 3, "some pictures")
         process.kill()
         process.wait()
@@ -109,7 +119,7 @@ def test_a_killed_run_is_taken_up_where_it_stopped(gate: Gate, listing: Listing,
 def test_a_second_run_says_so_and_stops(gate: Gate, listing: Listing) -> None:
     listing("fox [slow]")
     with started("list.jsonl") as process:
-        submitted(gate, 1)
+        submitted(gate, 1, process)
         second = run_process("batch", "list.jsonl", "--json")
         assert second.code == 1
         assert second.error["type"] == "already_running"
@@ -124,7 +134,7 @@ def test_a_second_run_says_so_and_stops(gate: Gate, listing: Listing) -> None:
 def test_shares_run_side_by_side_and_keep_the_whole_out(gate: Gate, listing: Listing, work: Path) -> None:
     listing(*(f"fox{n} [slow]" for n in range(4)))
     with started("list.jsonl", "--shard", "1/2") as one, started("list.jsonl", "--shard", "2/2") as two:
-        submitted(gate, 4)
+        submitted(gate, 4, one, two)
         assert run_process("batch", "list.jsonl").code == 1
         assert run_process("batch", "list.jsonl", "--shard", "1/2").code == 1
         gate.release.set()
@@ -142,5 +152,5 @@ def test_shares_run_side_by_side_and_keep_the_whole_out(gate: Gate, listing: Lis
 def test_a_closed_stdout_does_not_stop_the_run(gate: Gate, listing: Listing, work: Path) -> None:
     listing(*(f"fox{n}" for n in range(6)))
     line = f"{' '.join(command('batch', 'list.jsonl', '--jobs', '2'))} | head -1"
-    subprocess.run(["/bin/sh", "-c", line], capture_output=True, timeout=60, env=os.environ)
+    subprocess.run(["/bin/sh", "-c", line], capture_output=True, timeout=60)
     eventually(lambda: len(list(work.glob("*.png"))) == 6, "all six")

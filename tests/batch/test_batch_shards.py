@@ -63,7 +63,7 @@ def test_gnu_parallel(gate: Gate, listing: Listing, work: Path) -> None:
         [parallel, "--jobs", "4", f"{program} batch list.jsonl --shard {{}}/4 -q", ":::", "1", "2", "3", "4"],
         capture_output=True,
         timeout=60,
-        env={**os.environ, "HOME": str(work)},
+        env={**os.environ, "HOME": str(work)},  # noqa: TID251
     )
     assert done.returncode == 0, done.stderr
     assert pngs(work) == sorted(IMAGES)
@@ -71,7 +71,7 @@ def test_gnu_parallel(gate: Gate, listing: Listing, work: Path) -> None:
 
 
 def test_snakemake(gate: Gate, listing: Listing, work: Path) -> None:
-    snakemake = os.environ.get("CHROMA_TEST_SNAKEMAKE") or shutil.which("snakemake")
+    snakemake = os.environ.get("CHROMA_TEST_SNAKEMAKE") or shutil.which("snakemake")  # noqa: TID251
     if snakemake is None:
         pytest.skip("snakemake is not installed (see also CHROMA_TEST_SNAKEMAKE)")
     listing(*IMAGES)
@@ -81,7 +81,7 @@ def test_snakemake(gate: Gate, listing: Listing, work: Path) -> None:
         cwd=work,
         capture_output=True,
         timeout=120,
-        env={**os.environ, "HOME": str(work), "XDG_CACHE_HOME": str(work / "cache")},
+        env={**os.environ, "HOME": str(work), "XDG_CACHE_HOME": str(work / "cache")},  # noqa: TID251
     )
     assert done.returncode == 0, done.stderr
     assert pngs(work) == sorted(IMAGES)
