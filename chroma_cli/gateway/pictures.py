@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote, unquote_to_bytes
@@ -141,22 +141,31 @@ def looks_inline(text: str) -> bool:
 
 
 def find_pictures(value: Any, samples: int | None = None) -> tuple[Source, ...]:
-    """All pictures of a reply, each once, in the order of the reply; at most 1000.
+    """All pictures of a reply, in the order of the reply; at most 1000.
 
     ``value`` is parsed JSON, or the body's text. The one key that holds most is used; on a tie the one with
     addresses, then images before output before image. Where that is fewer than ``samples``, addresses under
-    the other keys are added.
+    the other keys are added. Each picture counts once, but for one that a key holds several times while fewer
+    different ones came than ``samples``: several samples may well be alike.
     """
     if not isinstance(value, dict):
-        return _distinct(_collect(value, 0))
-    found = [_distinct(_collect(value.get(key), 0)) for key in _TOP_KEYS]
+        return _samples_in(_collect(value, 0), samples)
+    found = [_samples_in(_collect(value.get(key), 0), samples) for key in _TOP_KEYS]
     if not any(found):
-        found = [_distinct(_collect(value.get(key), 0)) for key in _LAST_KEYS]
+        found = [_samples_in(_collect(value.get(key), 0), samples) for key in _LAST_KEYS]
     best = max(found, key=lambda sources: (len(sources), any(isinstance(item, Address) for item in sources)))
     if samples is not None and len(best) < samples and all(isinstance(item, Address) for item in best):
         others = [item for sources in found for item in sources if isinstance(item, Address)]
         best = _distinct([*best, *others])
     return best
+
+
+def _samples_in(sources: Sequence[Source], samples: int | None) -> tuple[Source, ...]:
+    """The pictures under one key."""
+    different = _distinct(sources)
+    if samples is None or len(different) >= samples:
+        return different
+    return tuple(sources[: min(samples, MAX_PICTURES)])
 
 
 def _distinct(sources: Iterable[Source]) -> tuple[Source, ...]:
