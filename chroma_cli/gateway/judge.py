@@ -132,8 +132,9 @@ class Judge:
 
     def _lost(self, message: str, resubmit: bool) -> Exception:
         """The request went out, and whether a job came of it is not known."""
+        stop = "" if message.endswith((".", "!", "?")) else "."  # a server's words may end without
         error = OutcomeUnknown(
-            f"{message} The job may or may not have been accepted.",
+            f"{message}{stop} The job may or may not have been accepted.",
             hint="It is not sent again by itself, because it could be billed twice. "
             "Look at the provider's console, or repeat it knowingly with --resubmit-unknown.",
         )

@@ -86,7 +86,8 @@ class Credits:
 def terminal_state(document: Document) -> State | None:
     """COMPLETED or FAILED when the body says so itself; it then counts whatever the HTTP status is."""
     word = document.fields.get("status")
-    return _STATES[word] if isinstance(word, str) and word in ("COMPLETED", "FAILED") else None
+    state = _state(word) if isinstance(word, str) else None
+    return state if state in ("COMPLETED", "FAILED") else None
 
 
 def read_submitted(document: Document, headers: Mapping[str, str], redactor: Redactor) -> Submitted | None:
