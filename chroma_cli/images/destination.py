@@ -57,8 +57,8 @@ class Destination:
 
         For stdout: a plain name, under which the picture can be kept elsewhere.
         """
-        values = dict(self.values)
-        values.update((name, naming.safe_value(value)) for name, value in _known(late).items())
+        values = {name: naming.safe_value(value) for name, value in _known(late).items()}
+        values.update(self.values)  # the planned name is the promised one, whatever seed the answer names
         name = self.parsed.render(values, number=number, image_format=image_format or self.image_format)
         return Path(self.root, name)
 
