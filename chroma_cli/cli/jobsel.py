@@ -75,4 +75,11 @@ def check_reachable(run: Run, job: JobRow) -> str:
             f" or: chroma jobs --resubmit {job.number}",
             job=job.number,
         )
+    if job.charged is Charged.YES:
+        said = one_line(str((job.error or {}).get("message") or ""))
+        raise NotFound(
+            f"Job {job.number} was paid for, and cannot be had again. {said}".rstrip(),
+            job=job.number,
+            charged=Charged.YES,
+        )
     raise NotFound(f"Job {job.number} was never accepted; there is nothing to fetch.", job=job.number)

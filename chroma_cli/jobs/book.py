@@ -167,6 +167,12 @@ class Book:
             ),
         )
 
+    def ready(self, row: JobRow) -> JobRow:
+        """It is finished, which is all that is known: its result could not be had."""
+        return self.completed(
+            row, sources=(), seed=None, cost=None, remaining=None, timings=row.timings, observed=None
+        )
+
     def saved_file(self, row: JobRow, index: int, file: Mapping[str, Any]) -> JobRow:
         known = replace(row, files=dict(sorted({**row.files, index: file}.items())))
         return self._kept(known, lambda ledger: ledger.saved_file(row.number, index, file))
@@ -178,6 +184,11 @@ class Book:
     def failed(self, row: JobRow, error: Mapping[str, Any]) -> JobRow:
         known = replace(row, state="failed", charged=Charged.NO, error=error)
         return self._kept(known, lambda ledger: ledger.failed(row.number, error))
+
+    def paid_in_vain(self, row: JobRow, error: Mapping[str, Any]) -> JobRow:
+        """It was paid for, and what came of it cannot be had again: settled, with words that say so."""
+        known = replace(row, state="failed", charged=Charged.YES, error=error)
+        return self._kept(known, lambda ledger: ledger.paid_in_vain(row.number, error))
 
     def expired(self, row: JobRow, error: Mapping[str, Any]) -> JobRow:
         known = replace(row, state="expired", error=error)

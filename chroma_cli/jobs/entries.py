@@ -191,6 +191,11 @@ class Entries(Answers):
             number, _MAY_FAIL, {"state": "failed", "error": plain(error), "charged": str(charged)}
         )
 
+    def paid_in_vain(self, number: int, error: Mapping[str, Any] | None) -> JobRow:
+        """A blocking call was paid for, and what it brought is no picture, or lies elsewhere: settled."""
+        changes = {"state": "failed", "charged": "yes", "error": plain(error)}
+        return self._step(number, frozenset(UNSETTLED), changes)
+
     def expired(self, number: int, error: Mapping[str, Any] | None = None) -> JobRow:
         """It cannot be had any more."""
         return self._step(number, _MAY_EXPIRE, {"state": "expired", "error": plain(error)})

@@ -26,6 +26,7 @@ from chroma_cli.errors import (
     NotFound,
     OutcomeUnknown,
     RateLimited,
+    Retired,
     Terminated,
     TerminationRequest,
     Unavailable,
@@ -50,6 +51,8 @@ CONTACT: Final = 60.0
 SETTLING: Final = 5.0
 #: The client gives up when its next try would come after the deadline; it waits at most this long (seconds).
 _LAST_TRY: Final = 8.0
+#: So soon a job is asked for again that is not known, or not known yet (seconds).
+_ASK_AGAIN: Final = 1.0
 _TICK: Final = 0.25
 _HEARTBEAT: Final = 60.0
 
@@ -318,7 +321,8 @@ class Lifecycle:
         try:
             status = self.client.status(job.request_id, deadline, attempts=self.attempts)
         except NotFound as error:
-            if pace is not None and pace.age_known and pace.since_submit < SETTLING:
+            if pace is not None and pace.settling and not isinstance(error, Retired):
+                pace.missing = error
                 return job
             raise self._not_found(job, error) from error
         except RateLimited:
@@ -333,6 +337,8 @@ class Lifecycle:
             job = replace(job, state="completed", charged=Charged.YES)
             self.observe(StateChanged(job))
             return job
+        if pace is not None:
+            pace.missing = None
         before = job.state
         job = self.book.progress(job, "queued" if status.state == "QUEUED" else "processing")
         if pace is not None:
@@ -364,6 +370,8 @@ class Lifecycle:
             self.observe(Waiting(job, pace.since_submit, pace.expected.typical))
             self.clock.sleep(min(left, _TICK))
         if deadline.passed:
+            if pace.missing is not None:
+                raise self._not_found(job, pace.missing) from pace.missing
             raise self._out_of_time(job, deadline, None)
         if pace.heartbeat_due():
             self.book.heartbeat(job)
@@ -538,6 +546,8 @@ class Lifecycle:
         if answer.state == "FAILED":
             raise self._failed(job, answer.error)
         now.charged = Charged.YES
+        now.job = replace(job, state="completed", charged=Charged.YES)
+        self.pictures.keep(job, destination, answer.sources)  # before all else: it cannot be had again
         if answer.request_id is not None:
             job = self.book.submitted(job, answer.request_id, answer.metrics.remaining_credits)
         now.job = job = self.book.completed(
@@ -550,7 +560,6 @@ class Lifecycle:
             observed=self.clock.monotonic() - started,
         )
         self._count(job, len(answer.sources))
-        self.pictures.keep(job, destination, answer.sources)
         self.observe(StateChanged(job))
 
     # --- ending early ------------------------------------------------------------------------------------
@@ -597,18 +606,22 @@ class Lifecycle:
             error.charged = now.charged
         error.about(request_id=job.request_id, job=job.number or None)
         error.hint = self._advice(job, error)
+        kept = self.pictures.drop(job, self._destination)
+        if kept:
+            error.hint = f"{error.hint or ''} What came is kept as {', '.join(kept)}.".strip()
         if isinstance(error, GenerationFailed):
             job = self.book.failed(job, error.as_dict())
         elif isinstance(error, Expired):
             job = self.book.expired(job, error.as_dict())
+        elif job.mode == "sync" and now.charged is Charged.YES and not (job.sources or _all_saved(job)):
+            job = self.book.paid_in_vain(job, error.as_dict())  # there is nothing left to fetch
         elif not job.settled:
+            if job.state == "completed" and not job.sources:
+                job = self.book.ready(job)
             if job.state != "unknown":
                 job = self.book.note_error(job, error.as_dict())
             self.book.release(job)
         error.record = replace(job, error=error.as_dict(), charged=error.charged)
-        kept = self.pictures.drop(job, self._destination)
-        if kept:
-            error.hint = f"{error.hint or ''} What came is kept as {', '.join(kept)}.".strip()
 
     def _advice(self, job: JobRow, error: ChromaError) -> str | None:
         """The error's own hint, and the one command that brings the picture home where there is one."""
@@ -653,6 +666,13 @@ class Pace:
         self._running = job.state == "processing"
         self.asked = self.age_known and self._before < 1.0
         self._beat = self._start
+        #: The 404 that was the last answer, while it may only mean that the job is too new.
+        self.missing: NotFound | None = None
+
+    @property
+    def settling(self) -> bool:
+        """Whether a gateway may not know the job yet."""
+        return self.age_known and self.since_submit < SETTLING
 
     @property
     def begun(self) -> polling.Begun:
@@ -667,7 +687,8 @@ class Pace:
         if not self.asked:  # taken up later: the first question comes at once
             self.asked = True
             return 0.0
-        return polling.next_poll(self.expected, self.since_submit, self._begun)
+        planned = polling.next_poll(self.expected, self.since_submit, self._begun)
+        return planned if self.missing is None else min(planned, _ASK_AGAIN)
 
     def saw(self, state: str) -> None:
         if state == "queued":
@@ -682,6 +703,10 @@ class Pace:
             return False
         self._beat = self._clock.monotonic()
         return True
+
+
+def _all_saved(job: JobRow) -> bool:
+    return len(job.files) >= (job.samples or 1)
 
 
 def _amount(job: JobRow) -> str:
