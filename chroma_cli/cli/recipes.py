@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from chroma_cli.cli import jobsel, text
 from chroma_cli.errors import ChromaError, NotFound
-from chroma_cli.images import recipe
+from chroma_cli.images import disk, recipe
 from chroma_cli.images.recipe import Recipe
 from chroma_cli.request import schema
 
@@ -28,7 +28,7 @@ def pictures(run: Run, named: Sequence[Path]) -> list[Path]:
 
     found: list[Path] = []
     for path in named:
-        if path.is_dir():
+        if disk.is_folder(path):
             inside = cards.walk(
                 path, unreadable=lambda name: run.output.warning(f"{name} cannot be looked into.")
             )
@@ -51,7 +51,7 @@ def of_file(path: Path) -> Recipe:
 def of_word(run: Run, word: str) -> Recipe:
     """The recipe that ``--from`` means: a file's, else a ledger's job's. Raises :class:`NotFound`."""
     path = Path(word)
-    if path.exists() or path.suffix or "/" in word:
+    if disk.leads_somewhere(path) or path.suffix or "/" in word:
         return of_file(path)
     [ident] = jobsel.check([word])
     job = jobsel.find(run, ident)

@@ -217,7 +217,7 @@ def _output(run: Run, axes: Mapping[str, list[str]], number: int) -> str:
     default = "-".join(["{slug}", *told]) + ".{ext}"
     if output is None:
         output = default
-    elif output.endswith(("/", os.sep)) or Path(output).is_dir():
+    elif output.endswith(("/", os.sep)) or disk.is_folder(Path(output)):
         output = f"{output.rstrip('/')}/{default}"
     if number == 1:
         return str(output)

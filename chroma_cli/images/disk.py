@@ -62,6 +62,16 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def leads_somewhere(path: Path) -> bool:
+    """Whether there is something of this name, behind links too; False as well if that cannot be found out,
+    because the name is too long, for example."""
+    try:
+        path.stat()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def replaceable(path: Path) -> bool:
     """Whether ``--overwrite`` may replace what is there: nothing, a regular file, or a link to one.
 

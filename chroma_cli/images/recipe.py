@@ -6,6 +6,7 @@ the picture), and the "parameters" text that other tools read. The first is what
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shlex
@@ -189,6 +190,8 @@ def recipe_of(path: Path) -> Recipe | None:
     except FileNotFoundError as error:
         raise NotFound(f"{path}: there is no such file.") from error
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise NotFound(f"{path}: no file can have so long a name.") from error
         raise Damaged(f"{path} cannot be read: {error.strerror or error}.") from error
     except Damaged as damage:
         raise Damaged(f"{path}: {damage.message}") from damage
@@ -203,7 +206,7 @@ def _opened(path: Path) -> BinaryIO:
             raise Damaged("This is not a file.")
         return path.open("rb")
     except ValueError as error:
-        raise Damaged("That is no usable name.") from error
+        raise NotFound(f"{path}: that is no usable name.") from error
 
 
 def recipe_in(found: Found) -> Recipe | None:

@@ -8,6 +8,7 @@ from chroma_cli.cli import options, sheets
 from chroma_cli.cli.context import Run
 from chroma_cli.cli.options import Opt, takes
 from chroma_cli.errors import NotFound, UsageError
+from chroma_cli.images import disk
 
 EXAMPLES = ("chroma gallery assets/ -o assets.html",)
 
@@ -23,10 +24,10 @@ def gallery(run: Run) -> None:
     if given["folder"] is None:
         raise UsageError("DIR: name the folder of pictures.")
     folder = Path(given["folder"])
-    if not folder.is_dir():
+    if not disk.is_folder(folder):
         raise NotFound(f"{folder} is no folder.")
     target = Path(given["output"]) if given["output"] else folder / "index.html"
-    if target.is_dir():
+    if disk.is_folder(target):
         target = target / "index.html"
     overwrite = bool(given["overwrite"] or (given["output"] is None and is_gallery(target)))
     sheets.check_target(target, overwrite=overwrite)

@@ -8,6 +8,7 @@ from chroma_cli.cli import options, sheets
 from chroma_cli.cli.context import Run
 from chroma_cli.cli.options import Opt, takes
 from chroma_cli.errors import InvalidParameters, Problem, UsageError
+from chroma_cli.images import disk
 
 EXAMPLES = (
     "chroma sheet foxes/*.png -o foxes.png",
@@ -30,7 +31,7 @@ def sheet(run: Run) -> None:
     if columns is not None and not (columns.isascii() and columns.isdigit() and 0 < int(columns[:9]) <= 100):
         raise InvalidParameters([Problem("--columns", f"{columns!r} is not a whole number from 1 to 100")])
     target = Path(given["output"] or "sheet.png")
-    if target.is_dir():
+    if disk.is_folder(target):
         target = target / "sheet.png"
     cards = sheets.cards(run, [Path(name) for name in given["files"]], target=target)
     made = sheets.write(
