@@ -33,8 +33,8 @@ from chroma_cli.cli.main import main
 KEY = "SG_5ec2e7c0ffee1234"
 #: 1 is no answer to anything that a server, a file or a variable can do, but for what ``allow_one`` marks.
 CONTRACT = frozenset({0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11})
-#: Everything but a newline that moves a cursor, rings, colours, hides or turns text around.
-COMMANDS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200e\u200f]")
+#: Everything but a newline and a tab that moves a cursor, rings, colours, hides or turns text around.
+COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200e\u200f]")
 #: What rich itself sends to a terminal: colours, and cursor movements of the spinner.
 OWN_SEQUENCES = re.compile(r"\x1b\[[0-9;]*[mKAG]|\x1b\[\?25[lh]|\r")
 
