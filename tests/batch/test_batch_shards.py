@@ -71,9 +71,9 @@ def test_gnu_parallel(gate: Gate, listing: Listing, work: Path) -> None:
 
 
 def test_snakemake(gate: Gate, listing: Listing, work: Path) -> None:
-    snakemake = os.environ.get("CHROMA_TEST_SNAKEMAKE") or shutil.which("snakemake")  # noqa: TID251
+    snakemake = os.environ.get("SNAKEMAKE_FOR_TESTS") or shutil.which("snakemake")  # noqa: TID251
     if snakemake is None:
-        pytest.skip("snakemake is not installed (see also CHROMA_TEST_SNAKEMAKE)")
+        pytest.skip("snakemake is not installed (see also SNAKEMAKE_FOR_TESTS)")
     listing(*IMAGES)
     (work / "Snakefile").write_text(f"PYTHON = {sys.executable!r}\n{SNAKEFILE}")
     done = subprocess.run(

