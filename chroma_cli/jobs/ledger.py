@@ -133,10 +133,11 @@ class Ledger(Entries):
 
     def _write(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         wish = Wish(work)
-        self._wishes.add(wish)
         try:
-            with self._turn:
-                if not wish.done:
+            self._wishes.add(wish)
+            wish.wait()
+            if not wish.done:
+                with self._turn:
                     self._write_together(self._wishes.with_others(wish))
         finally:
             self._wishes.remove(wish)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chroma_cli.errors import ChromaError
@@ -20,51 +19,80 @@ if TYPE_CHECKING:
 _MOST_AT_ONCE = 64
 
 
-@dataclass
 class Wish:
     """One write. ``outcome`` is what it gave or raised, once the transaction is over (``done``)."""
 
-    work: Callable[[sqlite3.Connection], Any]
-    outcome: Any = None
-    failed: bool = False
-    done: bool = False
+    def __init__(self, work: Callable[[sqlite3.Connection], Any]) -> None:
+        self.work = work
+        self.done = False
+        #: Its thread is to run the next transaction.
+        self.leads = False
+        self._outcome: Any = None
+        self._failed = False
+        self._called = threading.Event()
+
+    def wait(self) -> None:
+        """Until it is done, or leads."""
+        self._called.wait()
+
+    def lead(self) -> None:
+        self.leads = True
+        self._called.set()
 
     def settle(self, outcome: Any, *, failed: bool) -> None:
-        self.outcome, self.failed, self.done = outcome, failed, True
+        self._outcome, self._failed, self.done = outcome, failed, True
+        self._called.set()
 
     def result(self) -> Any:
-        if self.failed:
-            raise self.outcome
-        return self.outcome
+        if self._failed:
+            raise self._outcome
+        return self._outcome
 
 
 class Wishes:
-    """The writes that wait for the next transaction, in the order in which they came."""
+    """The writes that wait for the next transaction, in the order in which they came. One of their threads
+    leads; it takes the others along, and then hands the lead to the first that is still waiting."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: list[Wish] = []
+        self._led = False
 
     def add(self, wish: Wish) -> None:
+        """Wait in line; it leads at once when nobody does."""
         with self._lock:
-            self._waiting.append(wish)
+            if self._led:
+                self._waiting.append(wish)
+            else:
+                self._led = True
+                wish.lead()
 
     def remove(self, wish: Wish) -> None:
-        """It is not wanted any more, if it is still here."""
+        """It is not wanted any more."""
         with self._lock:
             self._waiting = [one for one in self._waiting if one is not wish]
+        if wish.leads:
+            self.pass_on()
 
     def with_others(self, wish: Wish) -> list[Wish]:
-        """This one, with as many of the others as go into one transaction; they leave the queue."""
+        """This one, with as many of the others as go into one transaction; they leave the line."""
         with self._lock:
-            others = [one for one in self._waiting if one is not wish]
-            self._waiting = others[_MOST_AT_ONCE - 1 :]
-        return [wish, *others[: _MOST_AT_ONCE - 1]]
+            others = self._waiting[: _MOST_AT_ONCE - 1]
+            del self._waiting[: _MOST_AT_ONCE - 1]
+        return [wish, *others]
 
     def give_back(self, wishes: Sequence[Wish]) -> None:
-        """Their transaction did not happen; their own threads will see to them."""
+        """Their transaction did not happen: they wait in line again."""
         with self._lock:
             self._waiting = [*wishes, *self._waiting]
+
+    def pass_on(self) -> None:
+        """Whoever led is done; the next one leads."""
+        with self._lock:
+            if self._waiting:
+                self._waiting.pop(0).lead()
+            else:
+                self._led = False
 
 
 def fulfil(db: sqlite3.Connection, wishes: Sequence[Wish]) -> list[tuple[Any, bool]]:
