@@ -1,22 +1,55 @@
 # bash completion for chroma; made by: chroma completion bash > completions/chroma.bash
+# works in bash 3.2 (macOS) too
 
-_chroma_words() {
-    local IFS=$'\n' word
-    for word in $1; do
-        [[ $word == "$cur"* ]] && COMPREPLY+=("$word")
+# the words before the cursor as chroma sees them: bash breaks them at : and = besides
+_chroma_split() {
+    local rest=${COMP_LINE:0:COMP_POINT} glued="" index piece count=0
+    words=()
+    for ((index = 0; index <= COMP_CWORD; index++)); do
+        piece=${COMP_WORDS[index]}
+        if [[ $rest == [[:space:]]* ]]; then
+            rest=${rest#"${rest%%[![:space:]]*}"}
+            glued=""
+        fi
+        [[ $index -eq $COMP_CWORD ]] && piece=$rest
+        if [[ -n $glued ]]; then
+            words[count - 1]+=$piece
+        else
+            words[count]=$piece
+            count=$((count + 1))
+        fi
+        rest=${rest#"$piece"}
+        glued=yes
     done
+    cur=${words[count - 1]}
+    previous=""
+    [[ $count -gt 1 ]] && previous=${words[count - 2]}
 }
 
+_chroma_words() {
+    local word
+    while IFS= read -r word; do
+        [[ -n $word && $word == "$cur"* ]] && COMPREPLY+=("$word")
+    done <<<"$1"
+}
+
+# words that change: as they must be typed
+_chroma_listed() {
+    local word rest
+    while IFS=$'\t' read -r word rest; do
+        [[ -n $word && $word == "$cur"* ]] && COMPREPLY+=("$(printf %q "$word")")
+    done < <(chroma completion --values "$1" 2>/dev/null)
+}
+
+# readline's own completion of file names knows about quotes, spaces and ~
 _chroma_files() {
-    local IFS=$'\n'
-    compopt -o filenames 2>/dev/null
-    COMPREPLY=($(compgen -f -- "$cur"))
+    compopt -o default 2>/dev/null
 }
 
 _chroma_value() {
     case $1 in
         --prompt-file) _chroma_files ;;
-        -p|--preset) _chroma_words "$(chroma completion --values presets 2>/dev/null | cut -f1)" ;;
+        -p|--preset) _chroma_listed presets ;;
         --negative-prompt|-n) : ;;
         --aspect|-a) _chroma_words "square
 portrait
@@ -76,8 +109,8 @@ csv" ;;
         --columns) : ;;
         --limit) : ;;
         --prune) : ;;
-        --forget) _chroma_words "$(chroma completion --values ids 2>/dev/null | cut -f1)" ;;
-        --resubmit) _chroma_words "$(chroma completion --values ids 2>/dev/null | cut -f1)" ;;
+        --forget) _chroma_listed ids ;;
+        --resubmit) _chroma_listed ids ;;
         --min) : ;;
         --port) : ;;
         --latency) : ;;
@@ -91,12 +124,12 @@ _chroma_argument() {
     case $1 in
         generate) : ;;
         submit) : ;;
-        fetch) _chroma_words "$(chroma completion --values ids 2>/dev/null | cut -f1)" ;;
+        fetch) _chroma_listed ids ;;
         batch) _chroma_files ;;
         inspect) _chroma_files ;;
         sheet) _chroma_files ;;
         gallery) _chroma_files ;;
-        status) _chroma_words "$(chroma completion --values ids 2>/dev/null | cut -f1)" ;;
+        status) _chroma_listed ids ;;
         completion) _chroma_words "bash
 zsh
 fish" ;;
@@ -104,20 +137,16 @@ fish" ;;
 }
 
 _chroma() {
-    local cur line words command="" index
+    local cur previous command="" index head words
     COMPREPLY=()
-    # bash breaks words at : and =, chroma does not
-    line=${COMP_LINE:0:COMP_POINT}
-    cur=${line##*[[:space:]]}
-    read -ra words <<<"${line%"$cur"}"
-    for ((index = 1; index < ${#words[@]}; index++)); do
+    _chroma_split
+    for ((index = 1; index < ${#words[@]} - 1; index++)); do
         [[ ${words[index]} != -* ]] && command=${words[index]} && break
     done
-    local previous=${words[${#words[@]} - 1]}
     if [[ $cur == --*=* ]]; then
-        local flag=${cur%%=*}
+        head=${cur%%=*}
         cur=${cur#*=}
-        _chroma_value "$flag"
+        _chroma_value "$head"
     elif [[ -z $command ]]; then
         _chroma_words "generate
 submit
@@ -413,13 +442,15 @@ sandbox
         _chroma_argument "$command"
     fi
     # only what comes behind the last break of bash's own word is replaced
-    local head
     if [[ $cur == *:* && $COMP_WORDBREAKS == *:* ]]; then
         head=${cur%"${cur##*:}"}
         COMPREPLY=("${COMPREPLY[@]#"$head"}")
     fi
-    [[ ${#COMPREPLY[@]} -gt 0 && ${COMPREPLY[0]} == *[[:space:]]* ]] && compopt -o filenames 2>/dev/null
     return 0
 }
 
-complete -F _chroma chroma
+if type compopt >/dev/null 2>&1; then
+    complete -F _chroma chroma
+else
+    complete -o default -F _chroma chroma
+fi

@@ -46,18 +46,51 @@ def _by_value(all_commands: Iterable[CommandSpec]) -> list[Opt]:
 # --- bash ------------------------------------------------------------------------------------------------
 
 _BASH = r"""# bash completion for chroma; @HEADER@
+# works in bash 3.2 (macOS) too
 
-_chroma_words() {
-    local IFS=$'\n' word
-    for word in $1; do
-        [[ $word == "$cur"* ]] && COMPREPLY+=("$word")
+# the words before the cursor as chroma sees them: bash breaks them at : and = besides
+_chroma_split() {
+    local rest=${COMP_LINE:0:COMP_POINT} glued="" index piece count=0
+    words=()
+    for ((index = 0; index <= COMP_CWORD; index++)); do
+        piece=${COMP_WORDS[index]}
+        if [[ $rest == [[:space:]]* ]]; then
+            rest=${rest#"${rest%%[![:space:]]*}"}
+            glued=""
+        fi
+        [[ $index -eq $COMP_CWORD ]] && piece=$rest
+        if [[ -n $glued ]]; then
+            words[count - 1]+=$piece
+        else
+            words[count]=$piece
+            count=$((count + 1))
+        fi
+        rest=${rest#"$piece"}
+        glued=yes
     done
+    cur=${words[count - 1]}
+    previous=""
+    [[ $count -gt 1 ]] && previous=${words[count - 2]}
 }
 
+_chroma_words() {
+    local word
+    while IFS= read -r word; do
+        [[ -n $word && $word == "$cur"* ]] && COMPREPLY+=("$word")
+    done <<<"$1"
+}
+
+# words that change: as they must be typed
+_chroma_listed() {
+    local word rest
+    while IFS=$'\t' read -r word rest; do
+        [[ -n $word && $word == "$cur"* ]] && COMPREPLY+=("$(printf %q "$word")")
+    done < <(chroma completion --values "$1" 2>/dev/null)
+}
+
+# readline's own completion of file names knows about quotes, spaces and ~
 _chroma_files() {
-    local IFS=$'\n'
-    compopt -o filenames 2>/dev/null
-    COMPREPLY=($(compgen -f -- "$cur"))
+    compopt -o default 2>/dev/null
 }
 
 _chroma_value() {
@@ -74,20 +107,16 @@ _chroma_argument() {
 }
 
 _chroma() {
-    local cur line words command="" index
+    local cur previous command="" index head words
     COMPREPLY=()
-    # bash breaks words at : and =, chroma does not
-    line=${COMP_LINE:0:COMP_POINT}
-    cur=${line##*[[:space:]]}
-    read -ra words <<<"${line%"$cur"}"
-    for ((index = 1; index < ${#words[@]}; index++)); do
+    _chroma_split
+    for ((index = 1; index < ${#words[@]} - 1; index++)); do
         [[ ${words[index]} != -* ]] && command=${words[index]} && break
     done
-    local previous=${words[${#words[@]} - 1]}
     if [[ $cur == --*=* ]]; then
-        local flag=${cur%%=*}
+        head=${cur%%=*}
         cur=${cur#*=}
-        _chroma_value "$flag"
+        _chroma_value "$head"
     elif [[ -z $command ]]; then
         _chroma_words "@COMMANDS@
 @ROOT@"
@@ -101,16 +130,18 @@ _chroma() {
         _chroma_argument "$command"
     fi
     # only what comes behind the last break of bash's own word is replaced
-    local head
     if [[ $cur == *:* && $COMP_WORDBREAKS == *:* ]]; then
         head=${cur%"${cur##*:}"}
         COMPREPLY=("${COMPREPLY[@]#"$head"}")
     fi
-    [[ ${#COMPREPLY[@]} -gt 0 && ${COMPREPLY[0]} == *[[:space:]]* ]] && compopt -o filenames 2>/dev/null
     return 0
 }
 
-complete -F _chroma chroma
+if type compopt >/dev/null 2>&1; then
+    complete -F _chroma chroma
+else
+    complete -o default -F _chroma chroma
+fi
 """
 
 
@@ -139,7 +170,7 @@ def _bash_value(option: Opt) -> str:
     if option.choices:
         return '_chroma_words "' + "\n".join(option.choices) + '"'
     if option.complete in _DYNAMIC:
-        return f'_chroma_words "$(chroma completion --values {option.complete} 2>/dev/null | cut -f1)"'
+        return f"_chroma_listed {option.complete}"
     return "_chroma_files" if option.complete == "files" else ":"
 
 

@@ -27,9 +27,10 @@ from typing import Final, TypeVar
 
 from chroma_cli.clock import Clock, Deadline, utc_text
 from chroma_cli.jobs import migrations
+from chroma_cli.jobs.answers import decoded
 from chroma_cli.jobs.entries import Entries
 from chroma_cli.jobs.owner import Owner
-from chroma_cli.jobs.records import LedgerUnusable, Reason
+from chroma_cli.jobs.records import JobRow, LedgerUnusable, Reason
 from chroma_cli.jobs.salvage import Salvage, read_rows, write_rows
 from chroma_cli.jobs.together import Wish, Wishes, fulfil
 
@@ -79,6 +80,7 @@ class Ledger(Entries):
         super().__init__()
         # A link is followed once, here: SQLite puts the journal beside the real file.
         self.path = Path(os.path.realpath(path))
+        self._linked = os.path.islink(path)  # noqa: PTH114 - it never raises
         self.notice: str | None = None
         self._tell = tell
         self._clock = clock
@@ -233,6 +235,8 @@ class Ledger(Entries):
         self._connection, self._opened = connection, opened
         connection.text_factory = _lenient
         self._prepare(connection)
+        if self._linked:  # now that it has turned out to be a ledger
+            self._close_to_others()
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -250,6 +254,8 @@ class Ledger(Entries):
             )
         if connection.execute("PRAGMA journal_mode").fetchone()[0] != "delete":
             connection.execute("PRAGMA journal_mode = DELETE")
+        if self._linked and found == 0 and not migrations.is_blank(connection):
+            raise self._unusable("other", "it is a link to the database of another program.")
         if found < len(migrations.MIGRATIONS):
             _transaction(connection, "BEGIN IMMEDIATE", self._migrate)
         with contextlib.closing(sqlite3.connect(":memory:")) as blank:
@@ -302,11 +308,14 @@ class Ledger(Entries):
         # The superuser may work in the folders of others: mounted homes, containers.
         if me != 0 and found.st_uid not in (0, me):
             raise self._unusable("other", "it belongs to another user.")
-        if stat.S_IMODE(found.st_mode) & 0o077:
-            self._close_to_others(stat.S_IMODE(found.st_mode))
+        if not self._linked:
+            self._close_to_others()
 
-    def _close_to_others(self, mode: int) -> None:
+    def _close_to_others(self) -> None:
         """Refusing it would lose what is recorded from now on, so the mode is put right, and told."""
+        mode = stat.S_IMODE(self.path.stat().st_mode)
+        if sys.platform == "win32" or not mode & 0o077:
+            return
         with contextlib.suppress(OSError):  # a read-only disk: it can still be read
             self.path.chmod(0o600)
             # Some disks have no modes at all and show the same for every file: nothing to tell there.
@@ -321,7 +330,12 @@ class Ledger(Entries):
     # --- what cannot be used -----------------------------------------------------------------------------
 
     def _set_aside(self, damaged: FileId | None) -> None:
-        """Move the damaged file out of the way; whoever comes second leaves the fresh one alone."""
+        """Move the damaged file out of the way; whoever comes second leaves the fresh one alone.
+
+        What a link leads to may be anybody's file, and stays where it is.
+        """
+        if self._linked:
+            raise self._unusable("damaged", "it is a link, and what it leads to is no ledger, or damaged.")
         with _one_at_a_time(self.path.with_name(self.path.name + ".lock")):
             if damaged is None or self._file_id() != damaged:
                 return
@@ -384,6 +398,23 @@ def _transaction(
                 connection.execute("ROLLBACK")
         raise
     return result
+
+
+def glance(path: Path, limit: int) -> list[JobRow]:
+    """The newest jobs, for a look in passing: nothing is made, changed, set aside, reported or waited for.
+
+    What cannot be read at this moment is no rows.
+    """
+    try:
+        address = path.absolute().as_uri() + "?mode=ro"
+        connection = sqlite3.connect(address, uri=True, timeout=_LOCK_SECONDS, isolation_level=None)
+        with contextlib.closing(connection):
+            connection.text_factory = _lenient
+            if migrations.version(connection) > len(migrations.MIGRATIONS):
+                return []
+            return decoded(connection, "SELECT * FROM jobs ORDER BY number DESC LIMIT ?", (limit,))
+    except (sqlite3.Error, OSError):
+        return []
 
 
 def _read_damaged(path: Path) -> Salvage:

@@ -51,8 +51,12 @@ def _list(run: Run, what: str) -> None:
         for one in sorted(run.presets.values(), key=lambda preset: preset.name):
             run.output.result(f"{one.name}\t{one.about or one.source}")
         return
-    ledger = run.ledger
-    for job in ledger.recent(_MOST) if ledger is not None else []:
+    if run.settings.no_ledger.value:
+        return
+    from chroma_cli.jobs.ledger import glance
+
+    # a glance: opening the ledger reports lost jobs once, and a completion's words are thrown away
+    for job in glance(run.settings.ledger_path, _MOST):
         prompt = text.shortened(text.one_line(str((job.request or {}).get("prompt", ""))), 50)
         word = job.request_id or str(job.number)
         run.output.result(f"{word}\t{render.state_words(job.status)}: {prompt}")
