@@ -20,17 +20,19 @@ if TYPE_CHECKING:
     from chroma_cli.cli.context import Run
 
 
-def cards(run: Run, named: Sequence[Path]) -> list[Card]:
-    """A card for each picture; one without a readable recipe is shown all the same.
+def cards(run: Run, named: Sequence[Path], *, target: Path | None = None) -> list[Card]:
+    """A card for each picture but ``target``, which is being made; one without a readable recipe is shown all
+    the same.
 
     Raises :class:`NotFound` for a file that does not exist.
     """
     always = list(run.settings.config.defaults)
     found = []
     for path in recipes.pictures(run, named):
-        if not path.exists():
+        if not disk.leads_somewhere(path):
             raise NotFound(f"{path}: there is no such file.")
-        found.append(_card(path, always))
+        if target is None or not (target.exists() and path.samefile(target)):
+            found.append(_card(path, always))
     return found
 
 
@@ -67,7 +69,7 @@ def write(
     if ending not in FORMAT_OF_ENDING:
         raise UsageError(f"--output: {target.name!r} ends in none of .png, .jpg, .jpeg, .webp.")
     check_target(target, overwrite=overwrite)
-    with whole_file(target) as file:
+    with whole_file(target, overwrite=overwrite) as file:
         drawn = make_sheet(found, file, image_format=FORMAT_OF_ENDING[ending], columns=columns, axes=axes)
     for name, why in drawn.unreadable:
         run.output.warning(f"{name}: {why}")
@@ -83,7 +85,7 @@ def check_target(target: Path, *, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def whole_file(target: Path) -> Iterator[BinaryIO]:
+def whole_file(target: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
     """A file that appears under its name when it is whole, or not at all. Raises :class:`OutputError`."""
     temp = target.parent / f".chroma-page-{secrets.token_hex(8)}.part"
     try:
@@ -96,8 +98,10 @@ def whole_file(target: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             disk.sync_file(file.fileno())
-        disk.replace(temp, target)
+        (disk.replace if overwrite else disk.move)(temp, target)
         disk.sync_folder(target.parent)
+    except FileExistsError as error:
+        raise OutputExists(f"{target} appeared meanwhile.") from error
     except OSError as error:
         raise OutputError(f"{target} cannot be written: {disk.words(error)}.") from error
     finally:

@@ -35,7 +35,18 @@ _CAPTION: Final = 240
 _LONG_FIELDS: Final = frozenset(("prompt", "negative prompt"))
 #: Characters of one value below a picture.
 _KEY: Final = 32
+#: In the head of every page.
+_MARK: Final = b'<meta name="generator" content="chroma">'
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def is_gallery(path: Path) -> bool:
+    """Whether the file is a page of ours, which may be made anew."""
+    try:
+        with path.open("rb") as file:
+            return _MARK in file.read(4096)
+    except OSError:
+        return False
 
 
 def make_gallery(
