@@ -6,8 +6,11 @@ disk, and the rule for gateway addresses.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shlex
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -117,6 +120,7 @@ class Settings:
             )
         if self.config.base_url is not None:
             source = str(self.config.path)
+            check_private(self.config.path)
             return Setting(gateway_address(self.config.base_url, f"base_url in {source}"), source)
         return Setting(GATEWAY, BUILT_IN)
 
@@ -159,9 +163,10 @@ class Settings:
             return None
         where = f"the file {name} (SEGMIND_API_KEY_FILE)"
         try:
-            raw = Path(name).read_bytes()[:4096].decode("utf-8", "replace")
-        except OSError as error:
-            raise KeyMissing(f"The key cannot be read from {where}: {error.strerror}.") from error
+            raw = _read_some(Path(name), _LONGEST_KEY_FILE).decode("utf-8", "replace")
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or "it is no usable name"
+            raise KeyMissing(f"The key cannot be read from {where}: {why}.") from error
         text = clean_key(raw, where)
         if not text:
             raise KeyMissing(f"There is no key in {where}: it is empty.")
@@ -331,6 +336,9 @@ def clean_key(text: str, where: str) -> str:
 
 # --- the config file -------------------------------------------------------------------------------
 
+#: Much more than anybody writes; a device or a wrong file must end somewhere (bytes).
+_LONGEST_CONFIG: Final = 4 * 2**20
+_LONGEST_KEY_FILE: Final = 4096
 _TABLES = ("defaults", "presets", "budget")
 _TOP = ("base_url", *_TABLES)
 _BUDGETS = ("day", "month")
@@ -342,11 +350,14 @@ def read_config(path: Path) -> Config:
     Raises :class:`ConfigError` for what is not TOML (with the line), not UTF-8, or a key that does not exist.
     """
     try:
-        raw = path.read_bytes()
+        raw = _read_some(path, _LONGEST_CONFIG + 1)
     except FileNotFoundError:
         return Config(path, False, None, {}, {}, {})
-    except OSError as error:
-        raise ConfigError(f"The config file {path} cannot be read: {error.strerror}.") from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "it is no usable name"
+        raise ConfigError(f"The config file {path} cannot be read: {why}.") from error
+    if len(raw) > _LONGEST_CONFIG:
+        raise ConfigError(f"The config file {path} is larger than {_LONGEST_CONFIG // 2**20} MiB.")
     import tomllib
 
     try:
@@ -356,6 +367,33 @@ def read_config(path: Path) -> Config:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"The config file {path} is not valid TOML: {error}.") from error
     return _checked(path, table)
+
+
+def _read_some(path: Path, most: int) -> bytes:
+    """At most so many bytes of a file, or of what a pipe gives."""
+    with path.open("rb") as file:
+        return file.read(most)
+
+
+def check_private(path: Path) -> None:
+    """Refuse to take a gateway's address from a config file that any other account may write: whoever can
+    do that gets the key sent to an address of theirs. Raises :class:`ConfigError`.
+    """
+    if os.name != "posix":
+        return
+    with contextlib.suppress(OSError):  # gone since it was read
+        file, folder = path.stat(), path.resolve().parent.stat()
+        # In a sticky folder such as /tmp only the owner replaces a file; others may only make a missing one.
+        open_folder = folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX
+        stranger = file.st_uid not in (0, os.geteuid()) and os.geteuid() != 0
+        if stat.S_ISREG(file.st_mode) and (file.st_mode & stat.S_IWOTH or open_folder or stranger):
+            place = path.parent if open_folder else path
+            raise ConfigError(
+                f"{place} can be written by others, so the base_url in the config file is not believed:"
+                " the key would go there.",
+                hint="Name the gateway with --base-url, or make it private with:"
+                f" chmod o-w {shlex.quote(str(place))}",
+            )
 
 
 def _checked(path: Path, table: Mapping[str, Any]) -> Config:

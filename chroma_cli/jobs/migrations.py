@@ -119,6 +119,11 @@ def version(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
+def is_blank(db: sqlite3.Connection) -> bool:
+    """Whether there is no table in it at all."""
+    return not _schema(db)
+
+
 def migrate(db: sqlite3.Connection) -> None:
     """Take the steps that are missing; to be called inside a write transaction: all of them, or none.
 
