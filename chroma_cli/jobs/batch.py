@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 #: Most threads that talk to the gateway, and that bring pictures home.
 _TALKERS: Final = 24
-_COLLECTORS: Final = 12
+_COLLECTORS: Final = 24
 #: A picture that is ready may take this long to come home, whatever is left of its job's time (seconds).
 _COLLECT_SECONDS: Final = 120.0
 #: Between tries of a poll that went wrong: these seconds, doubled each time up to the cap, with jitter.

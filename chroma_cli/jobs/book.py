@@ -173,11 +173,17 @@ class Book:
             row, sources=(), seed=None, cost=None, remaining=None, timings=row.timings, observed=None
         )
 
-    def saved_file(self, row: JobRow, index: int, file: Mapping[str, Any]) -> JobRow:
+    def saved_file(self, row: JobRow, index: int, file: Mapping[str, Any], *, settle: bool = False) -> JobRow:
+        """One sample is in place; ``settle``: and with it all of them."""
         known = replace(row, files=dict(sorted({**row.files, index: file}.items())))
-        return self._kept(known, lambda ledger: ledger.saved_file(row.number, index, file))
+        if settle:
+            known = replace(known, state="saved", saved_at=self._clock.wall(), error=None)
+        return self._kept(known, lambda ledger: ledger.saved_file(row.number, index, file, settle=settle))
 
     def saved(self, row: JobRow) -> JobRow:
+        """Every sample is in place, where that is not recorded yet."""
+        if row.state == "saved" and row.error is None and row.saved_at is not None:
+            return row
         known = replace(row, state="saved", saved_at=self._clock.wall(), error=None)
         return self._kept(known, lambda ledger: ledger.saved(row.number))
 

@@ -169,13 +169,16 @@ class Entries(Answers):
         changes["completed_at"] = self._clock.wall()
         return self._step(number, _MAY_COMPLETE, changes, remaining_credits=remaining_credits)
 
-    def saved_file(self, number: int, index: int, file: Mapping[str, Any]) -> JobRow:
-        """One sample is in place: renamed, and its folder synced."""
+    def saved_file(self, number: int, index: int, file: Mapping[str, Any], *, settle: bool = False) -> JobRow:
+        """One sample is in place: renamed, and its folder synced. ``settle``: it was the last, as
+        :meth:`saved`."""
+        now = self._clock.wall()
+        end = {"state": "saved", "saved_at": now, "error": None} if settle else {}
 
         def work(db: sqlite3.Connection) -> JobRow:
             old = db.execute("SELECT files FROM jobs WHERE number = ?", (number,)).fetchone()
             files = files_from(old[0]) if old else {}
-            return self._change(db, number, _MAY_SAVE, {"files": files_to({**files, index: file})})
+            return self._change(db, number, _MAY_SAVE, {"files": files_to({**files, index: file}), **end})
 
         return self._write(work)
 

@@ -485,7 +485,7 @@ class Lifecycle:
     def _save(self, now: _Now, destination: Destination, deadline: Deadline, keep: Container[int]) -> None:
         """Download what is missing, check it, put it in place; each file is recorded once it is there."""
         for one in self.pictures.save_all(now.job, destination, deadline, keep):
-            now.job = self.book.saved_file(now.job, one.index, one.record)
+            now.job = self.book.saved_file(now.job, one.index, one.record, settle=_is_last(now.job, one))
             now.saved.append(one)
             for words in one.file.warnings:
                 self.observe(Warned(words))
@@ -703,6 +703,13 @@ class Pace:
             return False
         self._beat = self._clock.monotonic()
         return True
+
+
+def _is_last(job: JobRow, one: Saved) -> bool:
+    """Whether with this sample everything that was asked for, and that came by address, is in place. What
+    came inside an answer is settled by a step of its own: more may be held than was asked for."""
+    awaited = set(range(max(job.samples or 1, len(job.sources))))
+    return bool(job.sources) and job.mode == "async" and awaited <= {*job.files, one.index}
 
 
 def _all_saved(job: JobRow) -> bool:
