@@ -63,7 +63,8 @@ RUN_AGAIN: Final = (
 
 @dataclass(frozen=True)
 class Asked:
-    """The options that are values. ``shard`` is (K, N)."""
+    """The options that are values. ``shard`` is (K, N); ``finishes``: the first Ctrl-C waits for what is in
+    flight."""
 
     jobs: int
     per_minute: float | None
@@ -71,6 +72,7 @@ class Asked:
     retry_failed: int
     shard: tuple[int, int] | None
     timeout: float
+    finishes: bool = True
 
 
 def read_options(run: Run) -> Asked:
@@ -220,7 +222,7 @@ class Making:
                     except TerminationRequest:
                         raise
                     except KeyboardInterrupt:
-                        if batch.stopping:
+                        if batch.stopping or not self.asked.finishes:
                             raise
                         batch.stop()
                         run.output.warning(

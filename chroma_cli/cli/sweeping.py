@@ -76,7 +76,7 @@ def generate(run: Run) -> None:
     axes = _axes(given["sweep"])
     run.check_config()
     run.take({**_AS_BATCH, **given})
-    asked = batching.read_options(run)
+    asked = dataclasses.replace(batching.read_options(run), finishes=False)
     source, plan, cost = _settled(run, axes)
     if given["dry_run"]:
         _dry_run(run, source, plan, cost, asked.timeout)
