@@ -192,7 +192,7 @@ class Run:
             problems += error.problems
         except UsageError as error:
             where, _, what = error.message.partition(": ")
-            problems.append(Problem(where, what) if what else Problem("usage", where))
+            problems.append(Problem(where, what.removesuffix(".")) if what else Problem("usage", where))
         return None
 
     def _prompt(self) -> str | None:

@@ -25,6 +25,11 @@ def one_line(text: str) -> str:
     return " ".join(plain(text).split())
 
 
+def sentence(text: str) -> str:
+    """``text`` with a stop at its end; a server's words may have none."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
 def _escape(match: re.Match[str]) -> str:
     code = ord(match[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

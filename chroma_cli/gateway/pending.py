@@ -18,6 +18,8 @@ from chroma_cli.gateway.transport import Call, Outcome, Started, Transport
 T = TypeVar("T")
 
 _BACKOFF: Final = Backoff()
+#: So long before the deadline comes the last try (seconds).
+_LAST_CHANCE: Final = 0.5
 #: Added, in part, to a wait that the server named: everyone else who was told so comes back then, too.
 _SPREAD: Final = 0.25
 
@@ -71,6 +73,8 @@ class Tries:
         jitter = self._transport.jitter
         if again.wait is None:
             wait = _BACKOFF.delay(self._count, jitter)
+            if wait >= left > 2 * _LAST_CHANCE:
+                wait = left - _LAST_CHANCE  # the time there is is used to its end
         else:
             wait = again.wait + min(_SPREAD * jitter(), max(0.0, left - again.wait) / 2)
         if wait >= left or self._lost_patience(again, wait):

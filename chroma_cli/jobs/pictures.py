@@ -149,7 +149,7 @@ class Pictures:
         kept = []
         for one in left:
             if job.mode == "sync" and destination is not None and one.size:
-                kept.append(writer.keep(one, destination, late=_late(job)))
+                kept.append(_kept(one, job, destination))
             else:
                 one.discard()
         return kept
@@ -252,6 +252,14 @@ class Pictures:
 def _verified(ready: Spool) -> decode.ImageInfo:
     with ready.reader() as source:
         return decode.verify(source)
+
+
+def _kept(one: Spool, job: JobRow, destination: Destination) -> str:
+    """Keep what a v1 call brought, under a name that tells a picture from a part of one."""
+    try:
+        return writer.keep(one, destination, _verified(one), late=_late(job))
+    except BrokenImage:
+        return writer.keep(one, destination, late=_late(job), suffix=".broken")
 
 
 def _late(job: JobRow) -> Mapping[str, object]:

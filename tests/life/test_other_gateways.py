@@ -120,3 +120,20 @@ def test_a_blocking_call_whose_picture_found_no_place_says_where_it_is(life: Any
     assert str(kept[0]) in said
     assert life.shows(kept[0])
     assert life("fetch", "--pending", "--json").warnings == []
+
+
+def test_the_whole_deadline_is_used_for_tries(life: Any) -> None:
+    life.server.on("GET", "/v2/requests/*", Reply.json({"error": "busy"}, 503))
+    started = life.clock.monotonic()
+    ran = life("generate", "a fox", "--timeout", "4", "--json")
+    assert (ran.code, ran.error["charged"]) == (9, "unknown")
+    assert 3.4 < life.clock.monotonic() - started < 5.0
+
+
+def test_words_of_a_server_without_a_stop_end_with_one(life: Any) -> None:
+    life.submit()  # its answer names the balance
+    life.server.on("GET", "/v1/get-user-credits", Reply.json({"error": "No credits found for the user"}, 404))
+    [warning] = life("credits").warnings
+    assert "No credits found for the user. This is" in warning
+    life.server.on("POST", "/v2/chroma", Reply.json({"error": "bad gateway"}, 502))
+    assert "bad gateway. The job may" in life("generate", "a fox", "--json").error["message"]

@@ -58,7 +58,8 @@ def _balance(run: Run) -> _Balance:
         if seen is None:
             raise
         age = text.seconds(max(0.0, run.clock.wall() - seen.at))
-        run.output.warning(f"{error.message} This is the balance that a reply named {age} ago.")
+        said = text.sentence(error.message)
+        run.output.warning(f"{said} This is the balance that a reply named {age} ago.")
         return _Balance(seen.value, None, seen.value, "header", seen.at)
     return _Balance(found.credits, found.free_credits, found.total, "account", run.clock.wall())
 
