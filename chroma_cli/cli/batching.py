@@ -1,37 +1,34 @@
-"""What ``batch`` asks for and shows: its options as values, one line an image, the summary, how it went."""
+"""A batch while it runs: the engine put together, a line for each image, the lock kept up to date, the end."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from chroma_cli.cli import render, text
 from chroma_cli.cli.watch import Watch
+from chroma_cli.clock import Deadline
 from chroma_cli.errors import (
     Charged,
     ChromaError,
     ExitCode,
     Interrupted,
-    InvalidParameters,
-    OutputError,
-    Problem,
     SomeFailed,
     SomeUnfinished,
     Terminated,
     TerminationRequest,
-    UsageError,
 )
-from chroma_cli.jobs.batch import Batch, Ended, Options, Work
+from chroma_cli.jobs.batch import Batch, Ended, Options
+from chroma_cli.jobs.planning import Work
 from chroma_cli.jobs.records import JobRow
-from chroma_cli.jobs.summary import Line, Outcome, Report
-from chroma_cli.request import values
+from chroma_cli.jobs.summary import Line, Outcome
 
 if TYPE_CHECKING:
+    from chroma_cli.cli.batchopts import Asked
     from chroma_cli.cli.context import Run
     from chroma_cli.cli.output import Board
     from chroma_cli.images.destination import Destination
@@ -41,119 +38,17 @@ if TYPE_CHECKING:
     from chroma_cli.jobs.planning import Plan
     from chroma_cli.jobs.upkeep import StatCache
 
-_MOST_JOBS: Final = 1000
-_MOST_SHARDS: Final = 100_000
-_DEFAULT_JOBS: Final = 8
 #: The lock is written at most so often (seconds), and this many times rarer than it takes.
 _SAVE_EVERY: Final = 1.0
 _SAVE_SHARE: Final = 20.0
 _GLANCE: Final = 0.2
-
-_RATE: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(?:/(s|sec|min|m|h|hour))?")
-_A_MINUTE: Final = {None: 1.0, "s": 60.0, "sec": 60.0, "min": 1.0, "m": 1.0, "h": 1 / 60, "hour": 1 / 60}
+#: How long a program that was told to stop waits for the ids of submits that are out (seconds).
+_FOR_IDS: Final = 10.0
 
 
 RUN_AGAIN: Final = (
     "Run the same command again: what is made is not made again, and jobs in flight are taken up."
 )
-
-
-# --- options ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The options that are values. ``shard`` is (K, N); ``finishes``: the first Ctrl-C waits for what is in
-    flight."""
-
-    jobs: int
-    per_minute: float | None
-    budget: float | None
-    retry_failed: int
-    shard: tuple[int, int] | None
-    timeout: float
-    finishes: bool = True
-
-
-def read_options(run: Run) -> Asked:
-    """Raises :class:`InvalidParameters` with every problem, among them options that exclude each other."""
-    given, problems = run.given, []
-
-    def whole(name: str, otherwise: int, low: int, high: int) -> int:
-        words = given[name]
-        if words is None:
-            return otherwise
-        if not (words.isascii() and words.isdigit() and len(words) < 10 and low <= int(words) <= high):
-            flag = "--" + name.replace("_", "-")
-            problems.append(Problem(flag, f"{values.show(words)} is not a whole number from {low} to {high}"))
-            return otherwise
-        return int(words)
-
-    jobs = whole("jobs", _DEFAULT_JOBS, 1, _MOST_JOBS)
-    retry_failed = whole("retry_failed", 0, 0, 100)
-    rate = _rate(given["rate"], problems)
-    budget = _amount(given["budget"], problems)
-    shard = _shard(given["shard"], problems)
-    timeout = 0.0
-    try:
-        timeout = run.timeout()
-    except UsageError as error:
-        where, _, what = error.message.partition(": ")
-        problems.append(Problem(where, what))
-    problems += _conflicts(given)
-    if problems:
-        raise InvalidParameters(problems)
-    return Asked(jobs, rate, budget, retry_failed, shard, timeout)
-
-
-def _rate(words: str | None, problems: list[Problem]) -> float | None:
-    if words is None:
-        return None
-    found = _RATE.fullmatch(words.strip())
-    if found is None or not float(found[1]) > 0:
-        problems.append(Problem("--rate", f"{values.show(words)} is not a number of submits like 30/min"))
-        return None
-    return float(found[1]) * _A_MINUTE[found[2]]
-
-
-def _amount(words: str | None, problems: list[Problem]) -> float | None:
-    if words is None:
-        return None
-    plain = words.strip().removeprefix("$")
-    if not re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,6})?", plain):
-        problems.append(Problem("--budget", f"{values.show(words)} is not an amount like 5.00"))
-        return None
-    return float(plain)
-
-
-def _shard(words: str | None, problems: list[Problem]) -> tuple[int, int] | None:
-    if words is None:
-        return None
-    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", words.strip())
-    share = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not 1 <= share[0] <= share[1] <= _MOST_SHARDS:
-        problems.append(Problem("--shard", f"{values.show(words)} is no share like 2/8"))
-        return None
-    return share
-
-
-def _conflicts(given: Any) -> list[Problem]:
-    found = []
-    both = [name for name in ("check", "dry_run", "prune") if given[name]]
-    if len(both) > 1:
-        flags = " and ".join("--" + name.replace("_", "-") for name in both)
-        found.append(Problem("--" + both[0].replace("_", "-"), f"{flags} exclude each other"))
-    if given["deep"] and not given["check"]:
-        found.append(Problem("--deep", "stands only beside --check"))
-    if given["fail_fast"] and given["keep_going"]:
-        found.append(Problem("--fail-fast", "--fail-fast and --keep-going exclude each other"))
-    if given["manifest"] == "-":
-        found += [
-            Problem(f"--{name}", "a manifest from stdin has no lock that says what was made")
-            for name in ("check", "prune")
-            if given[name]
-        ]
-    return found
 
 
 class BatchWatch(Watch):
@@ -230,6 +125,8 @@ class Making:
                             " submitted. Ctrl-C again: leave at once."
                         )
         except KeyboardInterrupt as stop:
+            if not batch.stopping:
+                self._hear_ids(batch)
             batch.close()
             raise self._left(stop, batch) from None
         finally:
@@ -238,6 +135,16 @@ class Making:
             if watch.credits is not None:
                 run.book.note_credits(watch.credits, run.gateway_name)
         return batch
+
+    def _hear_ids(self, batch: Batch) -> None:
+        """Give the submits that are out a moment to be answered; another Ctrl-C ends it."""
+        batch.stop()
+        patience = Deadline(self.run.clock, _FOR_IDS)
+        with contextlib.suppress(KeyboardInterrupt):
+            while batch.sending and not patience.passed:
+                ended = batch.next(_GLANCE)
+                if ended is not None:
+                    self._take(ended)
 
     def _batch(self, works: Sequence[Work]) -> Batch:
         from chroma_cli.jobs.pacing import Costs, Durations, work_of
@@ -422,44 +329,3 @@ def conclude(making: Making, batch: Batch | None, left: Sequence[Work], total: i
         hint=f"The reasons are above. {RUN_AGAIN}",
         charged=charged,
     )
-
-
-@contextlib.contextmanager
-def reports(run: Run) -> Iterator[list[Report]]:
-    """The files that a summary goes to, tried before anything is spent; written at the end, whatever the end.
-
-    The caller puts the report into the list.
-    """
-    targets = [(Path(run.given[name]), name) for name in ("summary", "junit") if run.given[name]]
-    for path, name in targets:
-        try:
-            with path.open("ab"):
-                pass
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or "no usable name"
-            raise OutputError(f"--{name}: {path} cannot be written: {why}.") from error
-    found: list[Report] = []
-    try:
-        yield found
-    finally:
-        for report in found:
-            _write_reports(run, report, targets)
-
-
-def _write_reports(run: Run, report: Report, targets: Sequence[tuple[Path, str]]) -> None:
-    from chroma_cli.jobs import summary
-
-    money = f"{text.money(report.cost)} spent"
-    page = summary.markdown(report, money)
-    step = run.settings.step_summary
-    everything = [
-        (path, "wb", page if name == "summary" else summary.junit(report)) for path, name in targets
-    ]
-    if step is not None and not (run.given["summary"] and Path(run.given["summary"]) == step):
-        everything.append((step, "ab", page + "\n"))
-    for path, mode, words in everything:
-        try:
-            with path.open(mode) as file:
-                file.write(words.encode("utf-8", "replace"))
-        except OSError as error:
-            run.output.warning(f"The summary could not be written to {path}: {error.strerror}.")

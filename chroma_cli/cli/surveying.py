@@ -10,21 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from chroma_cli.cli import batching, text
-from chroma_cli.cli.batching import Asked, Making
+from chroma_cli.cli import reporting, text
 from chroma_cli.errors import ChromaError, LimitError, OutputError, UsageError
 from chroma_cli.jobs import manifest as manifests
 from chroma_cli.jobs import planning, upkeep
-from chroma_cli.jobs.batch import Work
 from chroma_cli.jobs.lock import Lock
 from chroma_cli.jobs.manifest import Image, Manifest
-from chroma_cli.jobs.pacing import Costs, work_of
-from chroma_cli.jobs.planning import Plan
+from chroma_cli.jobs.planning import Plan, Work
 from chroma_cli.jobs.summary import Line, Report
 from chroma_cli.jobs.upkeep import StatCache
 
 if TYPE_CHECKING:
+    from chroma_cli.cli.batching import Making
+    from chroma_cli.cli.batchopts import Asked
     from chroma_cli.cli.context import Run
+    from chroma_cli.jobs.pacing import Costs
 
 #: More leftovers are not named one by one.
 _MOST_NAMED: Final = 10
@@ -107,7 +107,7 @@ def check(run: Run, source: Source) -> None:
     source.cache.save()
     found = [(one.image.key, str(one.state)) for one in standings if one.state != "unchanged"]
     found += [(name, "left-over") for name in source.leftovers()]
-    with batching.reports(run) as reports:
+    with reporting.reports(run) as reports:
         for key, state in found:
             run.output.result(f"{key}: {_WORDS[state]}", {"output": key, "state": state})
         lines = [Line(one.image.key, "unchanged") for one in standings if one.state == "unchanged"]
@@ -155,6 +155,8 @@ def outstanding(run: Run, source: Source) -> tuple[Plan, float]:
 
 
 def _costs(run: Run) -> Costs:
+    from chroma_cli.jobs.pacing import Costs, work_of
+
     book, gateway = run.book, run.gateway_name
     return Costs(lambda request: book.mean_cost(gateway, *work_of(request)))
 
@@ -184,7 +186,10 @@ def make(run: Run, source: Source, asked: Asked) -> None:
             "Many jobs are only made with the job ledger: it is what keeps them from being paid twice.",
             hint=f"Leave out {run.settings.no_ledger.source}.",
         )
-    with _alone(run, source), batching.reports(run) as reports:
+    from chroma_cli.cli import batching  # the engine, which --check has no use for
+    from chroma_cli.cli.batching import Making
+
+    with _alone(run, source), reporting.reports(run) as reports:
         source.read_lock()
         started = run.clock.monotonic()
         plan = _plan(run, source)

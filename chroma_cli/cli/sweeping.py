@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from chroma_cli.cli import batching, sheets, surveying, text
+from chroma_cli.cli import batchopts, sheets, surveying, text
 from chroma_cli.cli.surveying import Source
 from chroma_cli.errors import (
     Declined,
@@ -76,7 +76,7 @@ def generate(run: Run) -> None:
     axes = _axes(given["sweep"])
     run.check_config()
     run.take({**_AS_BATCH, **given})
-    asked = dataclasses.replace(batching.read_options(run), finishes=False)
+    asked = dataclasses.replace(batchopts.read_options(run), finishes=False)
     source, plan, cost = _settled(run, axes)
     if given["dry_run"]:
         _dry_run(run, source, plan, cost, asked.timeout)

@@ -38,7 +38,8 @@ from chroma_cli.settings import is_loopback
 
 CONNECT_TIMEOUT: Final = 10.0
 MAX_HOPS: Final = 5
-_POOL: Final = 16
+#: Idle connections that are kept; a batch has so many threads that ask.
+_POOL: Final = 48
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 #: Everything that the libraries raise for a bad network or a hostile peer. requests' errors are OSErrors.
 _FAILURES: Final = (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException, ValueError)

@@ -33,6 +33,7 @@ from chroma_cli.errors import (
 )
 from chroma_cli.jobs.lifecycle import Done, Lifecycle, Pace
 from chroma_cli.jobs.pacing import Costs, Durations, Gate, Purse, Turns, poll_wait, work_of
+from chroma_cli.jobs.planning import Work
 from chroma_cli.jobs.records import Intent, JobRow, Limit
 from chroma_cli.jobs.steps import Steps
 
@@ -43,9 +44,13 @@ if TYPE_CHECKING:
     from chroma_cli.jobs.pictures import Saved
     from chroma_cli.request.builder import ImageRequest
 
-#: Most threads that talk to the gateway, and that bring pictures home.
-_TALKERS: Final = 24
+#: Most threads that submit, that ask how jobs are, and that bring pictures home.
+_SUBMITTERS: Final = 12
+_ASKERS: Final = 16
 _COLLECTORS: Final = 24
+#: Most submits that are out at a time. Each has a connection of its own, and a burst of new connections is
+#: what small servers drop, which for a submit means an unknown outcome.
+_OUT_AT_ONCE: Final = 5
 #: A picture that is ready may take this long to come home, whatever is left of its job's time (seconds).
 _COLLECT_SECONDS: Final = 120.0
 #: Between tries of a poll that went wrong: these seconds, doubled each time up to the cap, with jitter.
@@ -53,21 +58,6 @@ _BACKOFF: Final = 0.5
 _BACKOFF_CAP: Final = 15.0
 #: These say that the next job would fare no better.
 _HOPELESS: Final = (AuthError, NotEnoughCredits, WrongAddress, Retired, RateLimited)
-
-
-@dataclass(frozen=True)
-class Work:
-    """One image to be made. ``key`` is its name in the manifest.
-
-    ``job`` is a job of an earlier run to be taken up in place of a submit; ``instead_of`` one whose outcome
-    nobody knows, to be settled by sending it again.
-    """
-
-    key: str
-    request: ImageRequest
-    destination: Destination
-    job: JobRow | None = None
-    instead_of: JobRow | None = None
 
 
 @dataclass(frozen=True)
@@ -180,8 +170,11 @@ class Batch:
         self._short: LimitError | None = None
         self._launching = False
         self._ended: queue.SimpleQueue[Ended | BaseException | None] = queue.SimpleQueue()
-        self._talk = Steps(clock, min(_TALKERS, options.jobs + 1), "chroma-talk", self._ended.put)
-        self._collect = Steps(clock, min(_COLLECTORS, options.jobs), "chroma-collect", self._ended.put)
+        self._narrow = threading.Semaphore(_OUT_AT_ONCE)
+        at_once = options.jobs
+        self._submits = Steps(clock, min(_SUBMITTERS, at_once + 1), "chroma-submit", self._ended.put)
+        self._polls = Steps(clock, min(_ASKERS, at_once), "chroma-poll", self._ended.put)
+        self._collects = Steps(clock, min(_COLLECTORS, at_once), "chroma-collect", self._ended.put)
 
     # --- for the one who waits ---------------------------------------------------------------------------
 
@@ -212,13 +205,19 @@ class Batch:
     def close(self) -> None:
         """Leave: no further step is begun, and nothing that was not sent yet is sent."""
         self._closed = True
-        self._talk.close()
-        self._collect.close()
+        for steps in (self._submits, self._polls, self._collects):
+            steps.close()
 
     @property
     def counts(self) -> Counts:
         with self._lock:
             return Counts(len(self._queue), len(self._flying), self.purse.spent)
+
+    @property
+    def sending(self) -> int:
+        """How many submits are out, their answers not heard yet."""
+        with self._lock:
+            return sum(task.pending is not None for task in self._flying.values())
 
     @property
     def left(self) -> tuple[Work, ...]:
@@ -233,7 +232,7 @@ class Batch:
             if self._launching:
                 return
             self._launching = True
-        self._talk.add(wait, self._launch)
+        self._submits.add(wait, self._launch)
 
     def _launch(self) -> None:
         """Begin as many images as may be begun now."""
@@ -275,7 +274,8 @@ class Batch:
             except ChromaError as error:
                 self._end(task, error=error)
 
-        self._talk.add(wait, take)
+        asks = step == self._poll or step == self._take_up
+        (self._polls if asks else self._submits).add(wait, take)
 
     # --- submit ------------------------------------------------------------------------------------------
 
@@ -323,7 +323,8 @@ class Batch:
         if wait:
             self._put(task, wait, self._send)
             return
-        job = task.life.send(task.job, task.pending)
+        with self._narrow:
+            job = task.life.send(task.job, task.pending)
         if job is None:
             task.tries += 1
             self._put(task, max(task.pending.resume_in, self.gate.wait), self._send)
@@ -421,7 +422,7 @@ class Batch:
 
     def _bring_home(self, task: _Task) -> None:
         took = task.pace.since_submit if task.pace is not None and task.work.job is None else 0.0
-        self._collect.add(0.0, lambda: self._save(task))
+        self._collects.add(0.0, lambda: self._save(task))
         if self._durations.saw(task.work.request, took):
             self._look_again(task.work.request)
 
@@ -429,7 +430,7 @@ class Batch:
         assert task.job is not None
         assert task.deadline is not None
         if wait := self.gate.wait:
-            self._collect.add(wait, lambda: self._save(task))
+            self._collects.add(wait, lambda: self._save(task))
             return
         deadline = Deadline(self._clock, max(task.deadline.remaining, _COLLECT_SECONDS))
         try:

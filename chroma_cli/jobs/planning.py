@@ -9,19 +9,36 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from chroma_cli.errors import ChromaError, NotFinished, OutcomeUnknown, OutputError, OutputExists
 from chroma_cli.images.destination import Destination
-from chroma_cli.jobs.batch import Work
-from chroma_cli.jobs.book import Book
 from chroma_cli.jobs.lock import Lock
 from chroma_cli.jobs.manifest import Image
 from chroma_cli.jobs.records import JobRow
 from chroma_cli.jobs.upkeep import StatCache, State, inspect
 
+if TYPE_CHECKING:
+    from chroma_cli.jobs.book import Book
+    from chroma_cli.request.builder import ImageRequest
+
 #: In these states something is at the place that is not a batch's own work any more, or never was.
 _NOT_OURS: Final[tuple[State, ...]] = ("edited", "foreign")
+
+
+@dataclass(frozen=True)
+class Work:
+    """One image to be made. ``key`` is its name in the manifest.
+
+    ``job`` is a job of an earlier run to be taken up in place of a submit; ``instead_of`` one whose outcome
+    nobody knows, to be settled by sending it again.
+    """
+
+    key: str
+    request: ImageRequest
+    destination: Destination
+    job: JobRow | None = None
+    instead_of: JobRow | None = None
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ Keys, prompts and messages come from outside: everything is escaped, and what XM
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
-from xml.sax.saxutils import escape, quoteattr
 
 Outcome = Literal["made", "unchanged", "kept", "failed", "unfinished", "not started"]
 
@@ -90,8 +90,8 @@ def junit(report: Report) -> str:
     failures = report.count("failed") + report.count("unfinished")
     skipped = report.count("kept") + report.count("not started")
     head = (
-        f'tests={quoteattr(str(len(report.lines)))} failures={quoteattr(str(failures))} errors="0" '
-        f"skipped={quoteattr(str(skipped))} time={quoteattr(f'{report.seconds:.3f}')}"
+        f'tests={_attribute(str(len(report.lines)))} failures={_attribute(str(failures))} errors="0" '
+        f"skipped={_attribute(str(skipped))} time={_attribute(f'{report.seconds:.3f}')}"
     )
     name = _attribute(report.title)
     parts = [
@@ -107,27 +107,30 @@ def junit(report: Report) -> str:
 
 def _case(line: Line, suite: str) -> str:
     time = f"{line.seconds or 0.0:.3f}"
-    head = f"    <testcase classname={suite} name={_attribute(line.key)} time={quoteattr(time)}"
+    head = f"    <testcase classname={suite} name={_attribute(line.key)} time={_attribute(time)}"
     words = line.error or line.outcome
     if line.outcome in ("failed", "unfinished"):
-        text = escape(_xml(f"{words}\n{line.hint or ''}".strip()))
+        text = _xml(f"{words}\n{line.hint or ''}".strip())
         about = f"message={_attribute(words)} type={_attribute(line.error_type or line.outcome)}"
         inner = f"<failure {about}>{text}</failure>"
     elif line.outcome in ("kept", "not started"):
         inner = f"<skipped message={_attribute(words)}/>"
     elif line.files:
-        inner = f"<system-out>{escape(_xml(chr(10).join(line.files)))}</system-out>"
+        inner = f"<system-out>{_xml(chr(10).join(line.files))}</system-out>"
     else:
         return f"{head}/>"
     return f"{head}>{inner}</testcase>"
 
 
 def _xml(text: str) -> str:
-    return _NOT_XML.sub("", text)
+    return html.escape(_NOT_XML.sub("", text), quote=False).replace("\r", "&#13;")
 
 
 def _attribute(text: str) -> str:
-    return quoteattr(_xml(text), {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})
+    plain = html.escape(_NOT_XML.sub("", text))
+    for char in "\t\n\r":
+        plain = plain.replace(char, f"&#{ord(char)};")
+    return f'"{plain}"'
 
 
 def _plain(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chroma_cli.cli import batching, options, surveying
+from chroma_cli.cli import batchopts, options, surveying
 from chroma_cli.cli.context import Run
 from chroma_cli.cli.options import Opt, takes
 
@@ -42,7 +42,7 @@ _OWN = (
 @takes(_OWN, options.TIMEOUT, options.SPENDING, options.GATEWAY)
 def batch(run: Run) -> None:
     """Make the pictures that a file lists, where missing or changed."""
-    asked = batching.read_options(run)
+    asked = batchopts.read_options(run)
     source = surveying.Source.load(run, asked.shard)
     if run.given["check"]:
         surveying.check(run, source)

@@ -1,0 +1,56 @@
+"""The summary of a batch in files: Markdown, JUnit XML, and the page of a CI step."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chroma_cli.cli import text
+from chroma_cli.errors import OutputError
+from chroma_cli.jobs.summary import Report
+
+if TYPE_CHECKING:
+    from chroma_cli.cli.context import Run
+
+
+@contextlib.contextmanager
+def reports(run: Run) -> Iterator[list[Report]]:
+    """The files that a summary goes to, tried before anything is spent; written at the end, whatever the end.
+
+    The caller puts the report into the list.
+    """
+    targets = [(Path(run.given[name]), name) for name in ("summary", "junit") if run.given[name]]
+    for path, name in targets:
+        try:
+            with path.open("ab"):
+                pass
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or "no usable name"
+            raise OutputError(f"--{name}: {path} cannot be written: {why}.") from error
+    found: list[Report] = []
+    try:
+        yield found
+    finally:
+        for report in found:
+            _write_reports(run, report, targets)
+
+
+def _write_reports(run: Run, report: Report, targets: Sequence[tuple[Path, str]]) -> None:
+    from chroma_cli.jobs import summary
+
+    money = f"{text.money(report.cost)} spent"
+    page = summary.markdown(report, money)
+    step = run.settings.step_summary
+    everything = [
+        (path, "wb", page if name == "summary" else summary.junit(report)) for path, name in targets
+    ]
+    if step is not None and not (run.given["summary"] and Path(run.given["summary"]) == step):
+        everything.append((step, "ab", page + "\n"))
+    for path, mode, words in everything:
+        try:
+            with path.open(mode) as file:
+                file.write(words.encode("utf-8", "replace"))
+        except OSError as error:
+            run.output.warning(f"The summary could not be written to {path}: {error.strerror}.")
