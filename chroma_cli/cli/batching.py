@@ -1,4 +1,4 @@
-"""A batch while it runs: the engine put together, a line for each image, the lock kept up to date, the end."""
+"""A batch while it runs: the engine put together, a line for each image, the lock kept up to date."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from chroma_cli.errors import (
     Terminated,
     TerminationRequest,
 )
-from chroma_cli.jobs.batch import Batch, Ended, Options
 from chroma_cli.jobs.planning import Work
 from chroma_cli.jobs.records import JobRow
 from chroma_cli.jobs.summary import Line, Outcome
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from chroma_cli.cli.context import Run
     from chroma_cli.cli.output import Board
     from chroma_cli.images.destination import Destination
+    from chroma_cli.jobs.batch import Batch, Ended
     from chroma_cli.jobs.lifecycle import Lifecycle
     from chroma_cli.jobs.lock import Lock
     from chroma_cli.jobs.manifest import Image
@@ -147,6 +147,7 @@ class Making:
                     self._take(ended)
 
     def _batch(self, works: Sequence[Work]) -> Batch:
+        from chroma_cli.jobs.batch import Batch, Options
         from chroma_cli.jobs.pacing import Costs, Durations, work_of
 
         run, asked, given = self.run, self.asked, self.run.given

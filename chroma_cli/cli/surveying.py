@@ -57,7 +57,7 @@ class Source:
 
     @classmethod
     def load(cls, run: Run, shard: tuple[int, int] | None) -> Source:
-        """Read and check everything; nothing is written."""
+        """Read and check the manifest; nothing is written."""
         given = run.given
         if given["manifest"] is None:
             raise UsageError("MANIFEST: name the file that lists the images, or - for stdin.")
@@ -77,12 +77,10 @@ class Source:
         if manifest.path is None and (given["check"] or given["prune"]):
             raise UsageError("A manifest that is no regular file has no lock: --check and --prune need one.")
         images = manifest.images if shard is None else manifests.shard(manifest.images, *shard)
-        source = cls(manifest, images, None, StatCache.load(run.settings.state_dir, manifest), shard)
-        source.read_lock()
-        return source
+        return cls(manifest, images, None, StatCache.load(run.settings.state_dir, manifest), shard)
 
     def read_lock(self) -> None:
-        """The lock as it is now; another run may have written it since."""
+        """The lock as it is now; for a run that makes images, after others are kept out."""
         if self.manifest.path is not None:
             self.lock = Lock.load(self.manifest, self.shard)
 
@@ -103,6 +101,7 @@ class Source:
 def check(run: Run, source: Source) -> None:
     """Exit 1 when something is missing, changed or left over; spends nothing and writes no lock."""
     started = run.clock.monotonic()
+    source.read_lock()
     standings = planning.survey(source.images, source.lock, source.cache, deep=bool(run.given["deep"]))
     source.cache.save()
     found = [(one.image.key, str(one.state)) for one in standings if one.state != "unchanged"]
@@ -123,6 +122,7 @@ def check(run: Run, source: Source) -> None:
 
 def dry_run(run: Run, source: Source, asked: Asked) -> None:
     """List what would be made and the expected cost; no key needed, nothing sent."""
+    source.read_lock()
     plan = _plan(run, source)
     costs = _costs(run)
     total = 0.0
@@ -162,8 +162,10 @@ def _costs(run: Run) -> Costs:
 
 
 def _plan(run: Run, source: Source) -> Plan:
-    book, gateway = run.book, run.gateway_name
     standings = planning.survey(source.images, source.lock, source.cache)
+    if all(one.state == "unchanged" for one in standings):  # nothing to ask the ledger
+        return Plan((), source.images, (), ())
+    book, gateway = run.book, run.gateway_name
     standings = planning.recognise(standings, book, gateway, source.lock, source.cache)
     given = run.given
     return planning.plan(
