@@ -130,6 +130,10 @@ class Output:
         if self._board is not None and self.stdout_is_terminal:
             self._held.append(line)
             return
+        with self._out_of_the_way():
+            self._write_stdout(line)
+
+    def _write_stdout(self, line: bytes) -> None:
         if self._stdout is None:
             return
         try:
@@ -206,7 +210,7 @@ class Output:
 
     def _say(self, words: str, *, label: str = "", style: str = "") -> None:
         words = text.plain(words)
-        if self.colour or self._board is not None:
+        if self.colour or self._board is not None or self._status is not None:
             self._say_coloured(words, label, style)
             return
         self._write_stderr((f"{label}: " if label else "") + words + "\n")
@@ -284,7 +288,26 @@ class Output:
         with self._guarding_stderr():
             status = self.console.status("", spinner="dots" if utf else "line", refresh_per_second=10)
             with status:
-                yield _Spinner(status)
+                self._status = status
+                try:
+                    yield _Spinner(status)
+                finally:
+                    self._status = None
+
+    @contextlib.contextmanager
+    def _out_of_the_way(self) -> Iterator[None]:
+        """The spinner leaves its line while the result is written on the same terminal."""
+        status = self._status if self.stdout_is_terminal else None
+        if status is None:
+            yield
+            return
+        with self._guarding_stderr():
+            status.stop()
+        try:
+            yield
+        finally:
+            with self._guarding_stderr():
+                status.start()
 
     def step(self, words: str) -> None:
         """One of many things is done; told where no bar shows it."""

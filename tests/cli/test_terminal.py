@@ -13,6 +13,8 @@ pytest.importorskip("pty", reason="pseudo-terminals are a POSIX thing")
 from faultserver import FaultServer, Reply, gateway_script, tiny_png  # noqa: E402
 from running import KEY, on_terminal  # noqa: E402
 
+from chroma_cli.cli.main import main
+
 SMALL = ("--size", "768x768")
 PROGRESS = r"being made · \d+\.\d s of about \d+(\.\d)? s"
 
@@ -58,6 +60,19 @@ def test_a_spinner_tells_state_elapsed_and_typical_time_and_is_gone_at_the_end(
     with on_terminal("generate", "a fox", "-o", "fox.png", *SMALL, "--steps", "10") as terminal:
         assert terminal.end() == 0
     assert re.search(PROGRESS, terminal.plain)
+    path, closing = rows(terminal.text)
+    assert path == str(here / "fox.png")
+    assert closing.startswith("saved 768x768 PNG")
+    assert terminal.text.count("\x1b[?25l") == terminal.text.count("\x1b[?25h") > 0
+
+
+@pytest.mark.parametrize("env", [{}, {"NO_COLOR": "1"}], ids=["colour", "plain"])
+def test_a_path_and_the_spinner_do_not_share_a_line(
+    server: FaultServer, here: Path, env: dict[str, str]
+) -> None:
+    assert main(["submit", "a fox", "-q", "-o", "fox.png", *SMALL]) == 0
+    with on_terminal("fetch", "--pending", "--wait", env=env) as terminal:
+        assert terminal.end() == 0
     path, closing = rows(terminal.text)
     assert path == str(here / "fox.png")
     assert closing.startswith("saved 768x768 PNG")
