@@ -72,13 +72,14 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     except OSError as error:
         raise AuthError(f"The stored key cannot be read from {path}: {error.strerror}.") from error
-    with os.fdopen(descriptor, "rb") as file:
-        state = os.fstat(file.fileno())
-        _trust(path, state)
-        raw = file.read(65536)
+    try:
+        _trust(path, os.fstat(descriptor))  # before it is a file object, which no folder can be
+        raw = os.read(descriptor, 65536)
+    finally:
+        os.close(descriptor)
     try:
         table = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         table = None
     if not isinstance(table, dict):
         raise AuthError(f"The file of stored keys {path} is damaged.", hint="Remove it and run: chroma login")

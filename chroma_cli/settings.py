@@ -364,7 +364,7 @@ def read_config(path: Path) -> Config:
         table = tomllib.loads(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ConfigError(f"The config file {path} is not UTF-8 (byte {error.start + 1}).") from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits raises a plain one
         raise ConfigError(f"The config file {path} is not valid TOML: {error}.") from error
     return _checked(path, table)
 

@@ -44,7 +44,11 @@ _IMAGE_LINE: Final = re.compile(r"[ \t]*\[\[[ \t]*(?:image|\"image\"|'image')[ \
 _AT_LINE: Final = re.compile(r" ?\(at line (\d+), column (\d+)\)")
 _AT_END: Final = "(at end of document)"
 _LONG_NUMBER: Final = re.compile("[0-9_]{4000}")
+#: The parser needs time by the square of such a key's length.
+_LONG_KEY: Final = re.compile(r"(?<![\w-])(?:[\w-]++\.){200}")
 _DELIMITERS: Final = ",;\t"
+#: There are some twenty names of columns.
+_MOST_COLUMNS: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,10 @@ def _count(number: int, name: str) -> None:
 def _read_toml(text: str, sheet: Sheet) -> None:
     import tomllib
 
+    long_key = _LONG_KEY.search(text)
+    if long_key is not None and '"' not in text[text.rfind("\n", 0, long_key.start()) + 1 : long_key.start()]:
+        place = f"{sheet.name}: line {text.count(chr(10), 0, long_key.start()) + 1}"
+        raise InvalidParameters([Problem(place, "a key has hundreds of parts")])
     try:
         document = tomllib.loads(text)
     except RecursionError as error:
@@ -286,6 +294,8 @@ def _read_csv(text: str, sheet: Sheet) -> None:
 
 def _header(cells: Sequence[str], place: str, problems: list[Problem]) -> list[str]:
     """The names of the columns; "" for one without a name or with an unknown one."""
+    if len(cells) > _MOST_COLUMNS:
+        raise UsageError(f"{place}: it has {len(cells)} columns; more than {_MOST_COLUMNS} are not taken.")
     names = [cell.strip() for cell in cells]
     if not any(name in PLAIN_KEYS for name in names):
         known = ", ".join(PLAIN_KEYS)
