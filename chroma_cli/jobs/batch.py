@@ -323,8 +323,7 @@ class Batch:
         if wait:
             self._put(task, wait, self._send)
             return
-        with self._narrow:
-            job = task.life.send(task.job, task.pending)
+        job = task.life.send(task.job, task.pending, self._narrow)
         if job is None:
             task.tries += 1
             self._put(task, max(task.pending.resume_in, self.gate.wait), self._send)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -241,11 +242,15 @@ class Lifecycle:
         """The same call for :meth:`send`, which sits out no waits."""
         return self.client.begin_submit(dict(job.request or {}), deadline, resubmit_unknown=resubmit_unknown)
 
-    def send(self, job: JobRow, pending: Pending[Submitted]) -> JobRow | None:
-        """One send; None when it is to be sent again ``pending.resume_in`` seconds from now."""
+    def send(
+        self, job: JobRow, pending: Pending[Submitted], turn: AbstractContextManager[object]
+    ) -> JobRow | None:
+        """One send, within ``turn``; None when it is to be sent again ``pending.resume_in`` seconds from
+        now."""
         with self._ending_early(job, Charged.NO) as now:
             try:
-                answer = pending.send()
+                with turn:
+                    answer = pending.send()
             except ChromaError as error:
                 self._not_accepted(now, error)
                 raise
