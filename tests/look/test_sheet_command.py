@@ -149,7 +149,7 @@ def test_a_place_that_cannot_be_written(studio: Any) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="VmHWM")
 def test_ten_by_ten_large_pictures_in_500_mb(studio: Any) -> None:
     large, usual = plain(studio.here, "0.png", size=(2048, 2048)) + plain(
-        studio.here, "1.png", size=(1024, 1024)
+        studio.here, "1.png", size=(640, 640)
     )
     for number in range(2, 100):
         (studio.here / f"{number}.png").hardlink_to(usual if number % 10 else large)
