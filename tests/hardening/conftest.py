@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -74,3 +76,23 @@ def write_config(rig: Rig) -> Callable[[str], Path]:
         return rig.config
 
     return write
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Callable[[str], bytes]:
+    """A small picture of each format, with a recipe inside."""
+    from PIL import Image
+
+    from chroma_cli.images import containers, recipe
+    from chroma_cli.request import builder
+
+    level = builder.Level({"prompt": "a red fox", "seed": 7})
+    made = recipe.Recipe(builder.build([level], {}, draw_seed=lambda: 1).request.payload(), seed=7)
+
+    def picture(kind: str) -> bytes:
+        plain, out = io.BytesIO(), io.BytesIO()
+        Image.effect_noise((24, 16), 40).convert("RGB").save(plain, kind.upper())
+        containers.embed(plain, kind, recipe.metadata(made, "full"), out.write)
+        return out.getvalue()
+
+    return functools.cache(picture)
