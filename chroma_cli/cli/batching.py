@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from chroma_cli.jobs.upkeep import StatCache
 
 #: The lock is written at most so often (seconds), and this many times rarer than it takes.
-_SAVE_EVERY: Final = 1.0
-_SAVE_SHARE: Final = 20.0
+_SAVE_EVERY: Final = 5.0
+_SAVE_SHARE: Final = 50.0
 _GLANCE: Final = 0.2
 #: How long a program that was told to stop waits for the ids of submits that are out (seconds).
 _FOR_IDS: Final = 10.0
@@ -103,7 +103,7 @@ class Making:
         run.watch = watch  # before the client, which talks to it
         assert run.client
         batch = watch.batch = self._batch(plan.works)
-        started = run.clock.monotonic()
+        started = self._saved_at = run.clock.monotonic()
         batch.start()
         try:
             with run.output.board() as board:
