@@ -117,12 +117,28 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a knight and two foxes."""
+    folder = tmp_path_factory.mktemp("made")
+    with (
+        SandboxServer(None, WorldOptions(latency=0.1, rpm=0)) as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("CHROMA_BASE_URL", server.base_url)
+        patch.setenv("SEGMIND_API_KEY", "SG_0123456789abcdef")
+        patch.setenv("CHROMA_STATE_DIR", str(folder / "state"))
+        patch.setenv("CHROMA_CONFIG", str(folder / "none.toml"))
+        for name in ("knight.png", "foxes/1.png", "foxes/2.png"):
+            place = str(folder / "desk" / name)
+            assert main(["generate", "a knight", "-q", "--size", "768x768", "-o", place]) == 0
+    return folder / "desk"
+
+
 @pytest.fixture
-def pictures(desk: Path, gateway: SandboxServer, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The desk with a knight and two foxes on it; the ledger knows nothing of them."""
-    monkeypatch.chdir(desk)
-    for name in ("knight.png", "foxes/1.png", "foxes/2.png"):
-        assert main(["generate", "a knight", "-q", "--no-ledger", "--size", "768x768", "-o", name]) == 0
+def pictures(desk: Path, made: Path, gateway: SandboxServer) -> Path:
+    """The desk with the pictures on it; the ledger knows nothing of them."""
+    shutil.copytree(made, desk, dirs_exist_ok=True)
     return desk
 
 
