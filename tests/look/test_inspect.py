@@ -368,3 +368,15 @@ def test_a_recipe_survives_a_tool_that_rewrites_the_metadata(studio: Any) -> Non
     path = studio.made("a fox", "-o", "fox.png")
     subprocess.run(["exiftool", "-q", "-overwrite_original", "-XMP-dc:Title=Fox", str(path)], check=True)
     assert studio.recipe(path)["request"] == studio.bodies[0]
+
+
+def test_a_folder_may_hold_pictures_without_recipes(chroma: Any, here: Path) -> None:
+    folder = here / "folder"
+    folder.mkdir()
+    picture_with("a fox\nSteps: 20, Seed: 7", folder / "fox.png")
+    (folder / "sheet.png").write_bytes(encoded(size=(64, 64)))
+    assert chroma("inspect", "folder").code == 0
+    assert chroma("inspect", "folder/sheet.png").code == 8
+    assert chroma("inspect", "folder", "folder/sheet.png").code == 11
+    (folder / "fox.png").unlink()
+    assert chroma("inspect", "folder").code == 8

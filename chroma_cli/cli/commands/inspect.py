@@ -26,14 +26,20 @@ def inspect(run: Run) -> None:
     given = run.given
     if not given["files"]:
         raise UsageError("FILE: name at least one picture or folder.")
-    paths = recipes.pictures(run, [Path(name) for name in given["files"]])
+    named = [Path(name) for name in given["files"]]
+    paths = recipes.pictures(run, named)
     always = list(run.settings.config.defaults)
     errors: list[ChromaError] = []
+    bare = 0
     for path in paths:
         try:
             found = recipes.of_file(path)
             line = found.command(always) if given["command"] or run.output.json else None
         except ChromaError as error:
+            if isinstance(error, recipes.NoRecipe) and path not in named:  # a folder may hold anything
+                bare += 1
+                run.output.note(error.message)
+                continue
             recipes.tell_failure(run, path, error, alone=len(paths) == 1)
             errors.append(error)
             continue
@@ -45,4 +51,6 @@ def inspect(run: Run) -> None:
             recipes.show(run, path, found, many=len(paths) > 1)
         if given["preview"]:
             preview.show(run.output, path)
+    if bare == len(paths):
+        raise recipes.NoRecipe("None of these pictures has a recipe.")
     several.conclude(errors, len(paths), noun="pictures")
