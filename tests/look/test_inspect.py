@@ -370,13 +370,15 @@ def test_a_recipe_survives_a_tool_that_rewrites_the_metadata(studio: Any) -> Non
     assert studio.recipe(path)["request"] == studio.bodies[0]
 
 
-def test_a_folder_may_hold_pictures_without_recipes(chroma: Any, here: Path) -> None:
-    folder = here / "folder"
+def test_a_folder_may_hold_pictures_without_recipes(studio: Any) -> None:
+    folder = studio.here / "folder"
     folder.mkdir()
-    picture_with("a fox\nSteps: 20, Seed: 7", folder / "fox.png")
+    picture_with(
+        "a fox\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 7, Size: 1024x1024", folder / "fox.png"
+    )
     (folder / "sheet.png").write_bytes(encoded(size=(64, 64)))
-    assert chroma("inspect", "folder").code == 0
-    assert chroma("inspect", "folder/sheet.png").code == 8
-    assert chroma("inspect", "folder", "folder/sheet.png").code == 11
+    assert studio("inspect", "folder").code == 0
+    assert studio("inspect", "folder/sheet.png").code == 8
+    assert studio("inspect", "folder", "folder/sheet.png").code == 11
     (folder / "fox.png").unlink()
-    assert chroma("inspect", "folder").code == 8
+    assert studio("inspect", "folder").code == 8
