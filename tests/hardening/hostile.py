@@ -199,7 +199,7 @@ sys.exit(code)
 """
 
 
-def measured(told: Path, *argv: str | Path, seconds: float = 60.0) -> tuple[int, str, str, float]:
+def measured(told: Path, *argv: str | Path, seconds: float = 150.0) -> tuple[int, str, str, float]:
     """The program as a process: exit code, stdout, stderr, and the most memory it ever had, in MB."""
     done = subprocess.run(
         [sys.executable, "-c", _MEASURED, str(told), *map(str, argv)], capture_output=True, timeout=seconds
