@@ -102,7 +102,10 @@ class Flight(Generic[T]):
     def __init__(self, work: Callable[[Gate], T], gate: Gate) -> None:
         self._gate = gate
         self._work = work
-        self._done = threading.Event()
+        # Not an Event: a Ctrl-C in the Python code of its wait can end as a RuntimeError of its lock.
+        self._out = threading.Lock()
+        self._out.acquire()
+        self._ended = False
         self._result: T | None = None
         self._error: BaseException | None = None
         self._launched = False
@@ -125,7 +128,8 @@ class Flight(Generic[T]):
         except BaseException as error:  # handed to the waiting side, whatever it is
             self._error = error
         finally:
-            self._done.set()
+            self._ended = True
+            self._out.release()
 
     @property
     def connected(self) -> bool:
@@ -134,11 +138,11 @@ class Flight(Generic[T]):
     def wait(self, seconds: float) -> bool:
         """Wait that long in real time; True when the work has ended. Ctrl-C comes through at once."""
         end = time.monotonic() + seconds
-        while not self._done.is_set():
+        while not self._ended:
             left = end - time.monotonic()
             if left <= 0:
                 return False
-            self._done.wait(min(left, _NAP))
+            self._out.acquire(timeout=min(left, _NAP))
         return True
 
     def result(self) -> T:

@@ -33,7 +33,8 @@ class Wish:
 
     def wait(self) -> None:
         """Until it is done, or leads."""
-        self._called.wait()
+        if not (self.leads or self.done):
+            self._called.wait()
 
     def lead(self) -> None:
         self.leads = True
