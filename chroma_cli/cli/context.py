@@ -300,7 +300,7 @@ class Run:
         return tuple(Limit(name, float(budget[name]), since[name].timestamp()) for name in budget)
 
     def check_stdout(self) -> None:
-        """Whether ``-o -`` can work. Raises :class:`UsageError`."""
+        """Whether ``-o -`` can work. Raises :class:`UsageError`, and OutputError where stdout is closed."""
         if self.output.json:
             raise UsageError("--output: - cannot stand beside --json; both want stdout.")
         if self.output.stdout_is_terminal:
@@ -308,6 +308,7 @@ class Run:
                 "--output: - would write the picture's bytes onto the terminal.",
                 hint="Redirect stdout to a file or a program, or name a file.",
             )
+        self.output.binary_stdout()
 
     # --- the parts ---------------------------------------------------------------------------------------
 

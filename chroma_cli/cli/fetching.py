@@ -143,10 +143,21 @@ class Task:
     def _ended_already(self, job: JobRow) -> Done | None:
         """What needs no more work. Raises how it ended when that was not well."""
         if job.state == "saved" and job.files and len(self._kept(job)) == len(job.files):
+            if self.output is not None:
+                self._tell_where(job, self.output)
             return Done(job)
         if job.state in ("failed", "expired") and not self.force:
             raise render.recorded_error(job)
         return None
+
+    def _tell_where(self, job: JobRow, output: str) -> None:
+        """Say so when what is saved already is not where it is wanted now."""
+        asked = Path.cwd() / output
+        saved = [Path(str(entry.get("path"))) for entry in job.files.values()]
+        if not any(asked in (path, path.parent) for path in saved):
+            self.run.output.warning(
+                f"Job {job.number} is saved already; add --force to fetch it again to {output}."
+            )
 
     def _kept(self, job: JobRow) -> frozenset[int]:
         """The samples that are not to be downloaded."""
