@@ -791,9 +791,9 @@ BOMBS: dict[str, tuple[tuple[str, str], Callable[[], Any], int, int]] = {
     ),
     "png-within-the-limit": (FILES, lambda: Reply(200, [], png(8000, 5000, zeros(121 << 20))), 0, 200),
     "png-just-beyond-the-limit": (FILES, lambda: Reply(200, [], png(8001, 5000, zeros(121 << 20))), 9, 40),
-    "png-with-a-text-bomb": (FILES, lambda: Reply(200, [], text_bomb(b"iTXt", b"parameters")), 9, 60),
-    "png-with-a-packed-text-bomb": (FILES, lambda: Reply(200, [], text_bomb(b"zTXt", b"Comment")), 9, 60),
-    "png-with-a-colour-profile-bomb": (FILES, lambda: Reply(200, [], text_bomb(b"iCCP", b"x")), 9, 60),
+    "png-with-a-text-bomb": (FILES, lambda: Reply(200, [], text_bomb(b"iTXt", b"parameters")), 0, 60),
+    "png-with-a-packed-text-bomb": (FILES, lambda: Reply(200, [], text_bomb(b"zTXt", b"Comment")), 0, 60),
+    "png-with-a-colour-profile-bomb": (FILES, lambda: Reply(200, [], text_bomb(b"iCCP", b"x")), 0, 60),
     "jpeg-of-sixty-thousand-by-sixty-thousand": (
         FILES,
         lambda: Reply(
