@@ -282,25 +282,39 @@ def _zsh_quoted(words: str) -> str:
 # --- fish ------------------------------------------------------------------------------------------------
 
 
+_FISH = r"""# fish completion for chroma; @HEADER@
+
+# the command is the first word that is no option
+function __chroma_command
+    set -l words (commandline -opc)
+    set -e words[1]
+    for word in $words
+        if not string match -q -- '-*' "$word"
+            echo "$word"
+            return
+        end
+    end
+end
+
+function __chroma_at
+    set -l found (__chroma_command)
+    test "$found" = "$argv[1]"
+end
+
+complete -c chroma -f
+"""
+
+
 def _fish() -> str:
     every = commands()
-    names = " ".join(command.name for command in every)
-    lines = [
-        "# fish completion for chroma; @HEADER@",
-        "",
-        "function __chroma_before",
-        f"    not __fish_seen_subcommand_from {names}",
-        "end",
-        "",
-        "complete -c chroma -f",
-        *(_fish_option(option, "__chroma_before") for option in (HELP, VERSION)),
-    ]
+    before = _fish_quoted("__chroma_at ''")
+    lines = [_FISH + _fish_option(HELP, before), _fish_option(VERSION, before)]
     lines += [
-        f"complete -c chroma -n __chroma_before -a {command.name} -d {_fish_quoted(command.summary)}"
+        f"complete -c chroma -n {before} -a {command.name} -d {_fish_quoted(command.summary)}"
         for command in every
     ]
     for command in every:
-        condition = _fish_quoted(f"__fish_seen_subcommand_from {command.name}")
+        condition = _fish_quoted(f"__chroma_at {command.name}")
         lines += ["", f"# {command.name}"]
         lines += [_fish_option(option, condition) for option in _options(command)]
         if command.argument is not None:
@@ -323,14 +337,15 @@ def _fish_option(option: Opt, condition: str) -> str:
 
 def _fish_values(option: Opt) -> str:
     if option.choices:
-        return " -f -a " + _fish_quoted(" ".join(_fish_choice(one) for one in option.choices))
+        return " -f -k -a " + _fish_quoted(" ".join(_fish_choice(one) for one in option.choices))
     if option.complete in _DYNAMIC:
         return " -f -k -a " + _fish_quoted(f"(chroma completion --values {option.complete} 2>/dev/null)")
     return " -F" if option.complete == "files" else (" -f" if option.flags else "")
 
 
 def _fish_choice(word: str) -> str:
-    return word.replace(" ", r"\ ")
+    """With an empty description: else fish repeats the option's beside every choice."""
+    return word.replace(" ", r"\ ") + r"\t"
 
 
 def _fish_quoted(words: str) -> str:
