@@ -44,10 +44,11 @@ if TYPE_CHECKING:
     from chroma_cli.jobs.pictures import Saved
     from chroma_cli.request.builder import ImageRequest
 
-#: Most threads that submit, that ask how jobs are, and that bring pictures home.
-_SUBMITTERS: Final = 12
-_ASKERS: Final = 16
-_COLLECTORS: Final = 24
+#: Most threads that submit, that ask how jobs are, and that bring pictures home. More of them would mostly
+#: wait for each other: what is not waiting for the network wants the interpreter's lock.
+_SUBMITTERS: Final = 8
+_ASKERS: Final = 8
+_COLLECTORS: Final = 12
 #: Most submits that are out at a time. Each has a connection of its own, and a burst of new connections is
 #: what small servers drop, which for a submit means an unknown outcome.
 _OUT_AT_ONCE: Final = 5
