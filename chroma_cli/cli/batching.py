@@ -251,17 +251,16 @@ class Making:
         left = counts.queued + counts.running
         elapsed = self.run.clock.monotonic() - started
         eta = elapsed / ended * left if ended and left else None
-        budget = self.asked.budget
-        money = f"{text.money(counts.spent)} spent"
-        if budget is not None:
-            money += f" of {text.money(budget)}"
-        if self.watch.credits is not None:
-            money += f", {text.money(self.watch.credits)} left"
-        words = f"{counts.running} running · {counts.queued} queued · {failed} failed · {money}"
+        words = f"{counts.running} running · {counts.queued} queued · {failed} failed"
         if batch.gate.wait > 1:
             words += f" · rate limited, {text.seconds(batch.gate.wait)}"
         if eta is not None:
-            words += f" · {text.seconds(eta)} to go"
+            words += f" · ETA {text.seconds(eta)}"
+        words += f" · {text.money(counts.spent)} spent"
+        if self.asked.budget is not None:
+            words += f" of {text.money(self.asked.budget)}"
+        if self.watch.credits is not None:
+            words += f" · ${self.watch.credits:.2f} left"
         board.update(done, self.total, words)
 
     def save(self, *, lazily: bool = False) -> None:

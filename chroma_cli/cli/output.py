@@ -323,7 +323,7 @@ class Output:
         from rich.progress import BarColumn, Progress, TextColumn
 
         columns = (
-            BarColumn(24),
+            BarColumn(_Bar.WIDTH),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TextColumn("{task.fields[words]}"),
         )
@@ -391,6 +391,9 @@ class _NoBoard:
 
 
 class _Bar:
+    #: Columns of the bar itself, which stays when the words are cut.
+    WIDTH = 12
+
     def __init__(self, progress: RichProgress) -> None:
         self._progress = progress
         self._task = progress.add_task("", total=1, words="")
@@ -398,7 +401,9 @@ class _Bar:
     def update(self, done: int, total: int, words: str) -> None:
         from rich.markup import escape
 
-        self._progress.update(self._task, completed=done, total=total, words=escape(text.one_line(words)))
+        left = self._progress.console.width - self.WIDTH - len(f" {done}/{total}  ")
+        shown = text.shortened(text.one_line(words), max(left, 1))
+        self._progress.update(self._task, completed=done, total=total, words=escape(shown))
 
 
 class _Lines:
