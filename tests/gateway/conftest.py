@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import requests  # noqa: F401 - in a new environment its first import outlives a short deadline
 from faultserver import FaultServer
 from gateway_bench import Bench
 
