@@ -342,3 +342,39 @@ def test_all_wrong_options_are_told_at_once(chroma: Chroma, listing: Listing) ->
 def test_a_missing_manifest(chroma: Chroma) -> None:
     assert chroma("batch").code == 2
     assert chroma("batch", "none.toml").code == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_a_bar_for_the_whole_on_a_terminal(gate: Gate, listing: Listing, work: Path) -> None:
+    from running import on_terminal
+
+    listing("fox", "owl [fail]", "hare [slow]")
+    with on_terminal("batch", "list.jsonl") as terminal:
+        terminal.wait_for("2/3.* 1 running · 0 queued · 1 failed")
+        gate.release.set()
+        assert terminal.end() == 11
+    seen = terminal.plain
+    assert "owl.png: The generation failed" in seen
+    assert "saved 768x768" not in seen  # the bar tells
+    assert seen.index("3/3") < seen.index(str(work / "fox.png")) < seen.index("2 made, 1 failed")
+
+
+def test_what_is_not_finished_in_time_goes_on_in_the_next_run(
+    chroma: Chroma, gate: Gate, listing: Listing
+) -> None:
+    listing("fox [slow]", "owl [slow]")
+    late = chroma("batch", "list.jsonl", "--timeout", "1")
+    assert late.code == 7, late.err
+    gate.release.set()
+    assert chroma("batch", "list.jsonl").code == 0
+    assert len(gate.jobs) == 2
+
+
+def test_an_image_that_another_command_works_on_is_left_to_it(
+    chroma: Chroma, gate: Gate, listing: Listing, work: Path
+) -> None:
+    listing("fox", "owl", seed=7)
+    body = ["--size", "768x768", "--seed", "7", "-o"]
+    assert chroma("submit", "fox", *body, str(work / "fox.png")).code == 0
+    assert chroma("batch", "list.jsonl").code == 0  # it takes up what somebody submitted for this place
+    assert sorted(gate.prompts) == ["fox", "owl"]
