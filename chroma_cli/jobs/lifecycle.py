@@ -54,6 +54,8 @@ SETTLING: Final = 5.0
 _LAST_TRY: Final = 8.0
 #: So soon a job is asked for again that is not known, or not known yet (seconds).
 _ASK_AGAIN: Final = 1.0
+#: So long before the deadline comes the last poll, at most (seconds); the picture has to be saved as well.
+_LAST_POLL: Final = 5.0
 _TICK: Final = 0.25
 _HEARTBEAT: Final = 60.0
 
@@ -370,6 +372,9 @@ class Lifecycle:
     def _pause(self, pace: Pace, job: JobRow, deadline: Deadline) -> None:
         """Sleep until the next poll, telling the observer now and then; raises when the deadline passes."""
         wait = pace.next_wait()
+        last = min(_LAST_POLL, deadline.seconds / 10)
+        if wait > deadline.remaining > 2 * last:
+            wait = deadline.remaining - last  # what is done by then shall not be missed
         end = self.clock.monotonic() + wait
         while (left := min(end - self.clock.monotonic(), deadline.remaining)) > 0:
             self.observe(Waiting(job, pace.since_submit, pace.expected.typical))

@@ -159,3 +159,18 @@ def test_of_several_the_error_says_whether_money_went_for_any(life: Any) -> None
     assert (ran.code, ran.error["type"], ran.error["charged"]) == (11, "some_failed", "yes")
     ran = life("status", "1", "stranger", "--json")
     assert (ran.code, ran.error["charged"]) == (11, "unknown")
+
+
+def test_what_is_done_before_the_deadline_is_not_missed(life: Any) -> None:
+    """A job like this takes 53 s, so nothing would be asked between 3 and 12 s; this one takes 5."""
+    begun: list[float] = []
+
+    def early(request: Request) -> Reply:
+        begun.append(life.clock.monotonic())
+        done = begun[-1] - begun[0] > 5
+        return Reply.json({"status": "COMPLETED" if done else "PROCESSING", "request_id": "job-1"})
+
+    life.server.on("GET", "/v2/requests/job-1/status", early)
+    ran = life("generate", "a fox", "--timeout", "10")
+    assert ran.code == 0, ran.err
+    assert len(begun) < 7
