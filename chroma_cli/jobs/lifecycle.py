@@ -551,6 +551,8 @@ class Lifecycle:
             raise
         except ChromaError as error:
             self._not_accepted(now, error)
+            if error.charged is Charged.UNKNOWN and error.request_id is not None:
+                now.job = self.book.submitted(now.job, error.request_id, None)  # it can be asked for
             raise
         assert answer is not None
         if answer.state == "FAILED":

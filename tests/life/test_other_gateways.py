@@ -174,3 +174,16 @@ def test_what_is_done_before_the_deadline_is_not_missed(life: Any) -> None:
     ran = life("generate", "a fox", "--timeout", "10")
     assert ran.code == 0, ran.err
     assert len(begun) < 7
+
+
+def test_a_blocking_call_that_was_queued_can_be_fetched_by_its_id(life: Any) -> None:
+    ident = life.submit("a fox")  # the gateway knows this one
+    life.server.on("POST", "/v1/chroma", Reply.json({"status": "QUEUED", "request_id": "late-1"}))
+    ran = life("generate", "a fox", "--sync", "-o", "fox.png", "--json")
+    assert (ran.code, ran.error["charged"], ran.error["request_id"]) == (9, "unknown", "late-1")
+    assert "chroma fetch late-1" in ran.error["hint"]
+    life.server.on("GET", "/v2/requests/late-1/status", Reply.json({"status": "COMPLETED"}))
+    output = {"status": "COMPLETED", "output": f"{life.server.base_url}/files/{ident}-0.png"}
+    life.server.on("GET", "/v2/requests/late-1", Reply.json(output))
+    assert life("fetch", "late-1").lines == [str(life.work / "fox.png")]
+    assert life.row("late-1").state == "saved"
