@@ -14,7 +14,7 @@ from typing import Final
 
 from chroma_cli.gateway.bounded import Gate, Sink
 
-PIECE: Final = 64 * 1024
+PIECE: Final = 256 * 1024
 #: Enough of an error page to find its title.
 _NONSENSE_LIMIT: Final = 64 * 1024
 _SNIFF: Final = 16

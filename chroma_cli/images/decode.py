@@ -22,7 +22,7 @@ from chroma_cli.errors import BrokenImage, OutputError
 MAX_PIXELS: Final = 40_000_000
 MAX_SIDE: Final = 65_535
 
-_PIECE: Final = 64 * 1024
+_PIECE: Final = 256 * 1024
 #: Chunks or segments; a real file has at most a few thousand.
 _MAX_PARTS: Final = 100_000
 _PNG: Final = b"\x89PNG\r\n\x1a\n"

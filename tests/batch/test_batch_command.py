@@ -370,7 +370,7 @@ def test_what_is_not_finished_in_time_goes_on_in_the_next_run(
     assert len(gate.jobs) == 2
 
 
-def test_an_image_that_another_command_works_on_is_left_to_it(
+def test_a_job_that_another_command_submitted_for_this_place_is_taken_up(
     chroma: Chroma, gate: Gate, listing: Listing, work: Path
 ) -> None:
     listing("fox", "owl", seed=7)
