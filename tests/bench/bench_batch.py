@@ -149,9 +149,6 @@ def _used(command: Sequence[str], env: Mapping[str, str], folder: Path) -> Used:
     took = time.perf_counter() - began
     if process.returncode:
         raise SystemExit((folder / "log").read_text()[-2000:])
-    print(
-        "user", usage.ru_utime, "sys", usage.ru_stime, "csw", usage.ru_nvcsw, usage.ru_nivcsw
-    ) if os.environ.get("SHOW") else None
     return Used(took, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
