@@ -31,7 +31,7 @@ from chroma_cli.errors import (
     WrongAddress,
 )
 from chroma_cli.gateway.body import Body, Reading, decode, read_body
-from chroma_cli.gateway.bounded import Abandoned, Gate
+from chroma_cli.gateway.bounded import Abandoned, Flight, Gate
 
 BODY = {"prompt": "a knight", "seed": 7, "samples": 1}
 STATUS = ("GET", "/v2/requests/job-1/status")
@@ -98,14 +98,14 @@ def test_a_gate_that_was_closed_lets_nothing_through(bench: Bench) -> None:
 
 def test_interrupt_ends_a_get(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.server.on(*STATUS, Silence())
-    real = threading.Event.wait
+    real = Flight.wait
 
-    def interrupted(self: Any, timeout: float | None = None) -> bool:
-        if threading.current_thread() is threading.main_thread() and bench.server.requests():
-            raise KeyboardInterrupt
-        return real(self, timeout)
+    def interrupted(self: Flight[Any], seconds: float) -> bool:
+        while not bench.server.requests():
+            assert not real(self, 0.01)
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(threading.Event, "wait", interrupted)
+    monkeypatch.setattr(Flight, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         bench.client.status("job-1", bench.deadline())
     monkeypatch.undo()
