@@ -117,7 +117,7 @@ class Judge:
         if reply.status == 429:
             return self._throttled(reply, error)
         if reply.status in (500, 503) and is_gateway_error(document):
-            return Again(error, most=most)
+            return Again(error, most=most, wait=self._asked(reply))
         if isinstance(error, ServerError | BadReply):
             return self._lost(error.message, resubmit)
         return error
@@ -195,7 +195,7 @@ class Judge:
         error = self._refused(reply, document, subject)
         if reply.status == 429:
             return self._throttled(reply, error)
-        return Again(error) if isinstance(error, ServerError | BadReply) else error
+        return Again(error, wait=self._asked(reply)) if isinstance(error, ServerError | BadReply) else error
 
     def _failed_status(self, document: Document) -> Status:
         words = server_words(document, self._redactor)
@@ -220,7 +220,7 @@ class Judge:
         if reply.status == 429:
             raise self._throttled(reply, problem)
         if reply.status in (408, 425) or reply.status >= 500 or reply.ok:
-            raise Again(problem)
+            raise Again(problem, wait=self._asked(reply))
         raise problem
 
     # --- shared ---
@@ -242,8 +242,12 @@ class Judge:
         error = BadReply(f"The gateway's answer cannot be used: {fault}.")
         return error if too_large else Again(error)
 
+    def _asked(self, reply: Reply) -> float | None:
+        """Seconds that the reply asks to wait."""
+        return wait_asked(reply.headers, self._transport.clock.wall())
+
     def _throttled(self, reply: Reply, error: ChromaError) -> Again:
-        wait = wait_asked(reply.headers, self._transport.clock.wall())
+        wait = self._asked(reply)
         self._transport.tell(Throttled(wait))
         return Again(error, wait=wait)
 

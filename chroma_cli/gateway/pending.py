@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 from chroma_cli.clock import Deadline
-from chroma_cli.errors import Charged, ChromaError, NetworkError, OutcomeUnknown
+from chroma_cli.errors import Charged, ChromaError, NetworkError, OutcomeUnknown, RateLimited
 from chroma_cli.gateway.events import Retrying
 from chroma_cli.gateway.retry import Backoff
 from chroma_cli.gateway.transport import Call, Outcome, Started, Transport
@@ -49,9 +49,22 @@ class Again(Exception):  # noqa: N818  # never leaves this layer
 
 
 class Tries:
-    """Counts the tries of one call, and says how long to wait before the next."""
+    """Counts the tries of one call, and says how long to wait before the next.
 
-    def __init__(self, transport: Transport, deadline: Deadline, what: str, attempts: int | None) -> None:
+    ``to_the_end``: the last try comes shortly before the deadline. Not for a POST: its answer could come too
+    late to be heard.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        deadline: Deadline,
+        what: str,
+        attempts: int | None,
+        *,
+        to_the_end: bool = False,
+    ) -> None:
+        self._to_the_end = to_the_end
         self._transport = transport
         self._deadline = deadline
         self._what = what
@@ -73,10 +86,11 @@ class Tries:
         jitter = self._transport.jitter
         if again.wait is None:
             wait = _BACKOFF.delay(self._count, jitter)
-            if wait >= left > 2 * _LAST_CHANCE:
-                wait = left - _LAST_CHANCE  # the time there is is used to its end
         else:
             wait = again.wait + min(_SPREAD * jitter(), max(0.0, left - again.wait) / 2)
+        in_vain = isinstance(again.error, RateLimited)  # told when the next one may come, which is too late
+        if self._to_the_end and not in_vain and wait >= left > 2 * _LAST_CHANCE:
+            wait = left - _LAST_CHANCE
         if wait >= left or self._lost_patience(again, wait):
             raise again.error
         self._transport.tell(Retrying(self._what, round(wait, 3), again.error.message))
@@ -102,7 +116,7 @@ def persist(
     attempts: int | None = None,
 ) -> T:
     """A call that may be repeated freely, until ``judge`` is content or the deadline leaves no time."""
-    tries = Tries(transport, deadline, what, attempts)
+    tries = Tries(transport, deadline, what, attempts, to_the_end=True)
     if deadline.passed:
         raise NetworkError(f"There was no time left for the {what}.")
     while True:

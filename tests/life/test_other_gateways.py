@@ -187,3 +187,21 @@ def test_a_blocking_call_that_was_queued_can_be_fetched_by_its_id(life: Any) -> 
     life.server.on("GET", "/v2/requests/late-1", Reply.json(output))
     assert life("fetch", "late-1").lines == [str(life.work / "fox.png")]
     assert life.row("late-1").state == "saved"
+
+
+def test_a_server_in_trouble_that_says_when_to_come_back_is_left_alone_until_then(life: Any) -> None:
+    busy = Reply.json({"error": "busy"}, 503, Retry_After="7")
+    life.server.on("GET", "/v2/requests/job-1/status", busy, Reply.json({"status": "COMPLETED"}))
+    life.server.on("POST", "/v2/chroma", busy, Reply.json({"request_id": "job-1"}))
+    life.server.on("GET", "/v2/requests/job-1", Reply.json({"output": f"{life.server.base_url}/f"}))
+    life.server.on("GET", "/f", busy, Reply(200, [], PICTURE))
+    started = life.clock.monotonic()
+    assert life("generate", "a fox").code == 0
+    assert 21 < life.clock.monotonic() - started < 26
+
+
+def test_what_a_server_asks_for_beyond_the_deadline_ends_a_submit_at_once(life: Any) -> None:
+    life.server.on("POST", "/v2/chroma", Reply.json({"error": "busy"}, 503, Retry_After="70"))
+    ran = life("generate", "a fox", "--timeout", "20", "--json")
+    assert (ran.code, ran.error["charged"], life.submits) == (9, "no", 1)
+    assert not life.clock.sleeps
