@@ -51,6 +51,8 @@ _BASH = r"""# bash completion for chroma; @HEADER@
 # the words before the cursor as chroma sees them: bash breaks them at : and = besides
 _chroma_split() {
     local rest=${COMP_LINE:0:COMP_POINT} glued="" index piece count=0
+    # called by something other than readline
+    [[ -z $COMP_LINE ]] && rest="${COMP_WORDS[*]:0:COMP_CWORD + 1}"
     words=()
     for ((index = 0; index <= COMP_CWORD; index++)); do
         piece=${COMP_WORDS[index]}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from shell_kit import Shell, shell
+from shell_kit import COMPLETIONS, Shell, shell
 
 from chroma_cli.cli.main import main
 from chroma_cli.cli.surface import commands
@@ -105,6 +106,29 @@ def test_shells_are_offered_to_completion_itself(at: Shell) -> None:
 def test_fixed_words_do_not_start_the_program(at: Shell, tmp_path: Path) -> None:
     at.given("chroma generate --sampler he\t")
     assert not (tmp_path / "shell" / "calls").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("chroma gen", "generate"),
+        ("chroma generate --sampler heu", "heun"),
+        ("chroma generate 'a fox' --overw", "--overwrite"),
+    ],
+)
+def test_the_bash_function_works_for_other_callers_too(words: str, expected: str) -> None:
+    if shutil.which("bash") is None:
+        pytest.skip("bash is not installed")
+    call = (
+        f". {COMPLETIONS}/chroma.bash; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _chroma"
+    )
+    done = subprocess.run(
+        ["bash", "-c", f'{call}; printf "%s\\n" "${{COMPREPLY[@]}}"'],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == (f"{expected}\n", "")
 
 
 # --- files -----------------------------------------------------------------------------------------------
