@@ -45,6 +45,14 @@ SMOKE = [
     ["batch", "list.csv", "--check"],
     ["completion", "bash"],
 ]
+#: What is refused, with its exit code: the libraries' own errors become the program's.
+REFUSED = {
+    ("generate", "--nope"): 2,
+    ("paint",): 2,
+    ("generate", "a knight [sandbox:fail]", "--sandbox"): 6,
+    ("fetch", "nobody-s", "--sandbox"): 8,
+    ("credits", "--base-url", "http://127.0.0.1:9", "--no-ledger"): 3,
+}
 #: The tests that lean on the libraries most, and are quick.
 TESTS = ["tests/gateway/test_transport.py", "tests/cli/test_output.py", "tests/images/test_decode.py"]
 installs = pytest.mark.skipif(
@@ -176,6 +184,10 @@ def test_it_works_in_a_clean_environment(python: str, age: str, built: Path, tmp
     (desk / "list.csv").write_text("output,prompt,size\na.png,a fox,768x768\n")
     for args in SMOKE:
         must([inside.with_name("chroma"), *args], desk)
+    for refused, code in REFUSED.items():
+        call = [str(inside.with_name("chroma")), *refused]
+        done = subprocess.run(call, cwd=desk, capture_output=True, text=True, timeout=60)
+        assert done.returncode == code, done.stderr
     assert (tmp_path / "env/share/man/man1/chroma.1").is_file()
     tools = [one for one in PROJECT["project"]["optional-dependencies"]["test"] if "segmind" not in one]
     must([inside, "-m", "pip", "install", "-q", "-c", "bounds.txt", *tools], tmp_path)
