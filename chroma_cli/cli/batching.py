@@ -64,12 +64,12 @@ class BatchWatch(Watch):
 
     def __call__(self, event: object) -> None:
         from chroma_cli.gateway import events
-        from chroma_cli.jobs import lifecycle
+        from chroma_cli.jobs import progress
 
         if isinstance(event, events.Throttled):
             if self.batch is not None:
                 self.batch.gate.throttled(event.seconds)
-        elif not isinstance(event, lifecycle.StateChanged | lifecycle.Waiting | events.Retrying):
+        elif not isinstance(event, progress.StateChanged | progress.Waiting | events.Retrying):
             super().__call__(event)
 
 

@@ -10,7 +10,7 @@ from chroma_cli.errors import Charged, ChromaError, OutputError, OutputExists
 
 if TYPE_CHECKING:
     from chroma_cli.cli.context import Run
-    from chroma_cli.jobs.lifecycle import Done
+    from chroma_cli.jobs.progress import Done
 
 
 def deliver(run: Run, done: Done) -> None:

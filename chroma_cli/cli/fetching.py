@@ -23,7 +23,7 @@ from chroma_cli.errors import (
 from chroma_cli.images import destination as places
 from chroma_cli.images import preflight
 from chroma_cli.images.destination import Destination
-from chroma_cli.jobs.lifecycle import Done
+from chroma_cli.jobs.progress import Done
 from chroma_cli.jobs.records import JobRow
 from chroma_cli.request.builder import ImageRequest
 

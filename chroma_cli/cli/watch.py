@@ -10,7 +10,7 @@ from chroma_cli.cli.output import Output, Progress
 
 if TYPE_CHECKING:
     from chroma_cli.gateway import events
-    from chroma_cli.jobs import lifecycle
+    from chroma_cli.jobs import progress
     from chroma_cli.jobs.records import JobRow
 
 
@@ -35,13 +35,13 @@ class Watch:
             self._of_a_job(event)
 
     def _of_a_job(self, event: object) -> None:
-        from chroma_cli.jobs import lifecycle  # not for commands that only ask the gateway something
+        from chroma_cli.jobs import progress  # not for commands that only ask the gateway something
 
-        if isinstance(event, lifecycle.Warned):
+        if isinstance(event, progress.Warned):
             self._output.warning(event.words)
-        elif isinstance(event, lifecycle.StateChanged):
+        elif isinstance(event, progress.StateChanged):
             self._changed(event.job)
-        elif isinstance(event, lifecycle.Waiting):
+        elif isinstance(event, progress.Waiting):
             self._waiting(event)
 
     def _exchange(self, event: events.Exchange) -> None:
@@ -71,7 +71,7 @@ class Watch:
         which = f" (request id {job.request_id})" if job.state == "queued" and job.request_id else ""
         self.progress.line(render.state_words(job.status) + which)
 
-    def _waiting(self, event: lifecycle.Waiting) -> None:
+    def _waiting(self, event: progress.Waiting) -> None:
         if self.progress is not None:
             state = render.state_words(event.job.status)
             self.progress.update(

@@ -31,9 +31,11 @@ from chroma_cli.errors import (
     Unavailable,
     WrongAddress,
 )
-from chroma_cli.jobs.lifecycle import Done, Lifecycle, Pace
+from chroma_cli.jobs.lifecycle import Lifecycle
+from chroma_cli.jobs.pace import Pace
 from chroma_cli.jobs.pacing import Costs, Durations, Gate, Purse, Turns, poll_wait, work_of
 from chroma_cli.jobs.planning import Work
+from chroma_cli.jobs.progress import Done
 from chroma_cli.jobs.records import Intent, JobRow, Limit
 from chroma_cli.jobs.steps import Steps
 

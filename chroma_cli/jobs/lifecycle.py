@@ -21,21 +21,20 @@ from chroma_cli.errors import (
     ChromaError,
     Expired,
     GenerationFailed,
-    Interrupted,
     NetworkError,
     NotFinished,
     NotFound,
     OutcomeUnknown,
     RateLimited,
     Retired,
-    Terminated,
-    TerminationRequest,
     Unavailable,
 )
-from chroma_cli.jobs import inscription, polling
+from chroma_cli.jobs import inscription, outcomes, polling
 from chroma_cli.jobs.book import Book
+from chroma_cli.jobs.pace import Pace
 from chroma_cli.jobs.pictures import Pictures, Saved
-from chroma_cli.jobs.records import RESULT_SECONDS, Intent, JobRow, Limit, Timings
+from chroma_cli.jobs.progress import Done, StateChanged, Waiting, Warned
+from chroma_cli.jobs.records import Intent, JobRow, Limit, Timings
 from chroma_cli.request.builder import ImageRequest
 
 if TYPE_CHECKING:
@@ -48,47 +47,11 @@ if TYPE_CHECKING:
 GRACE: Final = 10.0
 #: A poll answered within this many seconds counts as contact when the deadline passes.
 CONTACT: Final = 60.0
-#: A 404 this soon after the submit is a gateway that has not caught up with itself (seconds).
-SETTLING: Final = 5.0
 #: The client gives up when its next try would come after the deadline; it waits at most this long (seconds).
 _LAST_TRY: Final = 8.0
-#: So soon a job is asked for again that is not known, or not known yet (seconds).
-_ASK_AGAIN: Final = 1.0
 #: So long before the deadline comes the last poll, at most (seconds); the picture has to be saved as well.
 _LAST_POLL: Final = 5.0
 _TICK: Final = 0.25
-_HEARTBEAT: Final = 60.0
-
-
-@dataclass(frozen=True)
-class StateChanged:
-    """The job is in another state; the row tells which."""
-
-    job: JobRow
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """Still the same state after ``elapsed`` seconds of about ``typical``."""
-
-    job: JobRow
-    elapsed: float
-    typical: float
-
-
-@dataclass(frozen=True)
-class Warned:
-    """Something that the person should know, and that stops nothing."""
-
-    words: str
-
-
-@dataclass(frozen=True)
-class Done:
-    """A job that came home: its row, and the files of this run."""
-
-    job: JobRow
-    saved: tuple[Saved, ...] = ()
 
 
 @dataclass
@@ -331,14 +294,14 @@ class Lifecycle:
             if pace is not None and pace.settling and not isinstance(error, Retired):
                 pace.missing = error
                 return job
-            raise self._not_found(job, error) from error
+            raise outcomes.not_found(job, error, self.clock.wall()) from error
         except RateLimited:
             raise
         except Unavailable as error:
             raise self._out_of_time(job, deadline, error) if self._at_the_end(deadline) else error from error
         self._answered = self.clock.monotonic()
         if status.state == "FAILED":
-            raise self._failed(job, status.error)
+            raise outcomes.failed(job, status.error)
         if status.state == "COMPLETED":
             # not recorded yet: the result's addresses come first, in one step with it
             job = replace(job, state="completed", charged=Charged.YES)
@@ -381,7 +344,7 @@ class Lifecycle:
             self.clock.sleep(min(left, _TICK))
         if deadline.passed:
             if pace.missing is not None:
-                raise self._not_found(job, pace.missing) from pace.missing
+                raise outcomes.not_found(job, pace.missing, self.clock.wall()) from pace.missing
             raise self._out_of_time(job, deadline, None)
         if pace.heartbeat_due():
             self.book.heartbeat(job)
@@ -403,34 +366,6 @@ class Lifecycle:
         return type(error)(
             f"No usable answer until the deadline of {deadline.seconds:.0f} s: {error.message}",
             hint=self._pick_up(job),
-        )
-
-    def _failed(self, job: JobRow, words: str | None) -> GenerationFailed:
-        error = GenerationFailed(
-            f"The generation failed: {words}" if words else "The generation failed without a reason given.",
-            hint="A content block or a parameter may be the cause. Change the prompt or the parameter.",
-            request_id=job.request_id,
-            job=job.number or None,
-        )
-        return error
-
-    def _not_found(self, job: JobRow, error: NotFound) -> NotFound:
-        """A 404 is final only from the same gateway, more than an hour after the submit."""
-        age = self.clock.wall() - job.submitted_at if job.submitted_at is not None else None
-        if age is None or age <= RESULT_SECONDS:
-            return NotFound(
-                f"Not found or expired (another key, or another gateway?): {error.message}",
-                hint="Results are kept for one hour, and only the key that submitted a job can see it.",
-                charged=job.charged,
-            )
-        paid = {
-            Charged.YES: f"It was paid for ({_amount(job)}).",
-            Charged.NO: "Nothing was charged.",
-            Charged.UNKNOWN: f"If it completed, it was charged ({_amount(job)}).",
-        }[job.charged]
-        return Expired(
-            f"The result has expired: the gateway keeps it for one hour. {paid} It cannot be had any more.",
-            charged=job.charged,
         )
 
     # --- locate ------------------------------------------------------------------------------------------
@@ -461,14 +396,14 @@ class Lifecycle:
                     samples=job.samples,
                 )
             except NotFound as error:
-                raise self._not_found(job, error) from error
+                raise outcomes.not_found(job, error, self.clock.wall()) from error
             except Unavailable as error:
                 if self._at_the_end(deadline) and error.charged is not Charged.YES:
                     raise self._out_of_time(job, deadline, error) from error
                 raise
             self._answered = self.clock.monotonic()
             if result.state == "FAILED":
-                raise self._failed(job, result.error)
+                raise outcomes.failed(job, result.error)
             if result.state == "COMPLETED":
                 return result
             # the status route was ahead of the result route
@@ -556,7 +491,7 @@ class Lifecycle:
             raise
         assert answer is not None
         if answer.state == "FAILED":
-            raise self._failed(job, answer.error)
+            raise outcomes.failed(job, answer.error)
         now.charged = Charged.YES
         now.job = replace(job, state="completed", charged=Charged.YES)
         self.pictures.keep(job, destination, answer.sources)  # before all else: it cannot be had again
@@ -591,23 +526,12 @@ class Lifecycle:
         try:
             yield now
         except KeyboardInterrupt as stop:
-            error = self._stopped(now, stop)
+            error = outcomes.stopped(now.job, stop, now.charged)
             self._conclude(now, error)
             raise error from None
         except ChromaError as error:
             self._conclude(now, error)
             raise
-
-    def _stopped(self, now: _Now, stop: KeyboardInterrupt) -> ChromaError:
-        kind: type[ChromaError] = Terminated if isinstance(stop, TerminationRequest) else Interrupted
-        word = "Terminated" if kind is Terminated else "Interrupted"
-        where = {
-            "submitting": "before anything was sent; no job was made.",
-            "failed": "; no job was made.",
-            "unknown": "before the gateway said whether it took the job.",
-            "completed": "while saving; the picture is ready.",
-        }.get(now.job.state, "while waiting; the job goes on and is charged when it completes.")
-        return kind(f"{word} {where}".replace(" ;", ";"), charged=now.charged)
 
     def _conclude(self, now: _Now, error: ChromaError) -> None:
         """Record how it ended, let go of the job, and complete what the error says."""
@@ -617,7 +541,7 @@ class Lifecycle:
         elif error.charged is Charged.NO or now.charged is Charged.YES:
             error.charged = now.charged
         error.about(request_id=job.request_id, job=job.number or None)
-        error.hint = self._advice(job, error)
+        error.hint = outcomes.advice(job, error, self._pick_up(job))
         kept = self.pictures.drop(job, self._destination)
         if kept:
             error.hint = f"{error.hint or ''} What came is kept as {', '.join(kept)}.".strip()
@@ -635,19 +559,6 @@ class Lifecycle:
             self.book.release(job)
         error.record = replace(job, error=error.as_dict(), charged=error.charged)
 
-    def _advice(self, job: JobRow, error: ChromaError) -> str | None:
-        """The error's own hint, and the one command that brings the picture home where there is one."""
-        if job.state == "unknown" and job.request_id is None:
-            rule = error.hint or "It is not sent again by itself, because that could pay twice."
-            return f"{rule} It is kept under: chroma jobs --pending" if job.number else rule
-        stranger = job.number == 0 and isinstance(error, NotFound)
-        if isinstance(error, GenerationFailed | Expired) or job.settled or stranger or not job.request_id:
-            return error.hint
-        command = self._pick_up(job)
-        if error.hint and command in error.hint:
-            return error.hint
-        return f"{error.hint} {command}" if error.hint else command
-
     def _pick_up(self, job: JobRow) -> str:
         return f"Bring it home with: {self.fetch_command(job.request_id or str(job.number))}"
 
@@ -661,62 +572,6 @@ class _Now:
     saved: list[Saved] = field(default_factory=list)
 
 
-class Pace:
-    """How long to wait before the next poll of one job, by its age and what was seen of it."""
-
-    def __init__(self, clock: Clock, job: JobRow, expected: polling.Expectation) -> None:
-        self.expected = expected
-        self._clock = clock
-        self._start = clock.monotonic()
-        self.age_known = job.submitted_at is not None
-        # submitted elsewhere: if it is not done yet it may have been submitted just now
-        age = clock.wall() - job.submitted_at if job.submitted_at is not None else 0.0
-        # the wall clock may have jumped; a job older than its record is as good as one hour old
-        self._before = min(max(age, 0.0), RESULT_SECONDS)
-        self._begun = polling.NOT_SEEN
-        self._queued_at = 0.0
-        self._running = job.state == "processing"
-        self.asked = self.age_known and self._before < 1.0
-        self._beat = self._start
-        #: The 404 that was the last answer, while it may only mean that the job is too new.
-        self.missing: NotFound | None = None
-
-    @property
-    def settling(self) -> bool:
-        """Whether a gateway may not know the job yet."""
-        return self.age_known and self.since_submit < SETTLING
-
-    @property
-    def begun(self) -> polling.Begun:
-        """When its work began, as far as that was seen."""
-        return self._begun
-
-    @property
-    def since_submit(self) -> float:
-        return self._before + self._clock.monotonic() - self._start
-
-    def next_wait(self) -> float:
-        if not self.asked:  # taken up later: the first question comes at once
-            self.asked = True
-            return 0.0
-        planned = polling.next_poll(self.expected, self.since_submit, self._begun)
-        return planned if self.missing is None else min(planned, _ASK_AGAIN)
-
-    def saw(self, state: str) -> None:
-        if state == "queued":
-            self._queued_at = self.since_submit
-        elif not self._running:
-            self._running = True
-            if self._queued_at:
-                self._begun = polling.Begun(self._queued_at, self.since_submit)
-
-    def heartbeat_due(self) -> bool:
-        if self._clock.monotonic() - self._beat < _HEARTBEAT:
-            return False
-        self._beat = self._clock.monotonic()
-        return True
-
-
 def _is_last(job: JobRow, one: Saved) -> bool:
     """Whether with this sample everything that was asked for, and that came by address, is in place. What
     came inside an answer is settled by a step of its own: more may be held than was asked for."""
@@ -726,9 +581,3 @@ def _is_last(job: JobRow, one: Saved) -> bool:
 
 def _all_saved(job: JobRow) -> bool:
     return len(job.files) >= (job.samples or 1)
-
-
-def _amount(job: JobRow) -> str:
-    if job.cost is not None:
-        return f"${job.cost:.3f}"
-    return f"about ${job.expected_cost:.3f}"

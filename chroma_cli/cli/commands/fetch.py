@@ -9,7 +9,7 @@ from chroma_cli.cli import delivery, fetching, jobsel, options, several
 from chroma_cli.cli.context import Run
 from chroma_cli.cli.options import Opt, takes
 from chroma_cli.errors import ChromaError, UsageError
-from chroma_cli.jobs.lifecycle import Done
+from chroma_cli.jobs.progress import Done
 from chroma_cli.jobs.records import JobRow
 
 EXAMPLES = (
