@@ -88,7 +88,7 @@ class Judge:
 
     def sync(self, outcome: Outcome, samples: int) -> Result:
         if isinstance(outcome, NoReply):
-            raise self._unsent_or_lost(outcome, False)
+            raise self._unsent_or_lost(outcome, None)
         body = outcome.body
         if body.sink is not None:
             # Paid, and not to be had again: what came is kept, even if it is not whole.
@@ -100,18 +100,20 @@ class Judge:
             except BadReply as error:
                 if error.charged is Charged.YES:
                     raise
-                raise self._lost(error.message, False) from None
+                raise self._lost(error.message, None) from None
             if result.state in ("COMPLETED", "FAILED"):
                 return result
-            lost = self._lost("The gateway queued the job instead of finishing it.", False)
+            lost = self._lost("The gateway queued the job instead of finishing it.", None)
             if isinstance(lost, ChromaError):
                 lost.about(request_id=own_id(document.fields.get("request_id"), self._redactor))
             raise lost
         if outcome.ok:
-            raise self._lost(f"The gateway's answer cannot be used: {body.fault}.", False)
-        raise self._post_problem(outcome, document, False, most=1)
+            raise self._lost(f"The gateway's answer cannot be used: {body.fault}.", None)
+        raise self._post_problem(outcome, document, None, most=1)
 
-    def _post_problem(self, reply: Reply, document: Document, resubmit: bool, *, most: int) -> Exception:
+    def _post_problem(
+        self, reply: Reply, document: Document, resubmit: bool | None, *, most: int
+    ) -> Exception:
         """A POST that was answered, but not with success."""
         error = self._refused(reply, document, "job")
         if reply.status == 429:
@@ -120,9 +122,11 @@ class Judge:
             return Again(error, most=most, wait=self._asked(reply))
         if isinstance(error, ServerError | BadReply):
             return self._lost(error.message, resubmit)
+        if 300 <= reply.status <= 399:  # who redirects may have let it through all the same
+            error.charged = Charged.UNKNOWN
         return error
 
-    def _unsent_or_lost(self, outcome: NoReply, resubmit: bool) -> Exception:
+    def _unsent_or_lost(self, outcome: NoReply, resubmit: bool | None) -> Exception:
         if not outcome.connected:
             problem = self._unreached(outcome, self._host)
             if isinstance(problem, Again):  # nothing is at stake yet: a wrong address should not take minutes
@@ -130,13 +134,15 @@ class Judge:
             return problem
         return self._lost(f"No answer came from the gateway: {outcome.reason}.", resubmit)
 
-    def _lost(self, message: str, resubmit: bool) -> Exception:
-        """The request went out, and whether a job came of it is not known."""
+    def _lost(self, message: str, resubmit: bool | None) -> Exception:
+        """The request went out, and whether a job came of it is not known. ``resubmit`` is None for a call
+        that is never repeated."""
         stop = "" if message.endswith((".", "!", "?")) else "."  # a server's words may end without
+        repeat = ", or repeat it knowingly with --resubmit-unknown" if resubmit is not None else ""
         error = OutcomeUnknown(
             f"{message}{stop} The job may or may not have been accepted.",
             hint="It is not sent again by itself, because it could be billed twice. "
-            "Look at the provider's console, or repeat it knowingly with --resubmit-unknown.",
+            f"Look at the provider's console{repeat}.",
         )
         return Again(error, most=_MOST_SENDS, lost=True) if resubmit else error
 
