@@ -17,7 +17,7 @@ _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_B
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
-# Whoever starts the tests in the background of a shell has Ctrl-C ignored, and every program here inherits it.
+# Who starts the tests in the background of a shell has Ctrl-C ignored, and every program here inherits it.
 if (
     signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     and threading.current_thread() is threading.main_thread()
