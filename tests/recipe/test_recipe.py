@@ -76,9 +76,10 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     for path in (text, tmp_path / "missing.png", tmp_path / ("x" * 10) / "y"):
         with pytest.raises(NotFound, match=path.name):
             recipe.recipe_of(path)
-    for path in (tmp_path, Path("a\0b")):
-        with pytest.raises(Damaged):
-            recipe.recipe_of(path)
+    with pytest.raises(NotFound, match="no usable name"):
+        recipe.recipe_of(Path("a\0b"))
+    with pytest.raises(Damaged):
+        recipe.recipe_of(tmp_path)
 
 
 # --- options -----------------------------------------------------------------------------------------------
