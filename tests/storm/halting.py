@@ -111,8 +111,6 @@ def prepare(place: str) -> None:
             around(entries.Entries, "saved_file", before=True)
         case "file not committed":
             around(entries, "files_to", after=True)
-        case "not saved":
-            around(entries.Entries, "saved", before=True)
         case _:
             raise SystemExit(f"no such place: {place}")
 

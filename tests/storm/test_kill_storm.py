@@ -76,7 +76,6 @@ PLACES = (
     Place(NAMING, "folder not synced", "client", "home"),
     Place(NAMING, "file not recorded", "client", "home"),
     Place(NAMING, "file not committed", "client", "home"),
-    Place(NAMING, "not saved", "client", "home"),
 )
 WINDOWS = tuple(dict.fromkeys(place.window for place in PLACES))
 
@@ -197,23 +196,21 @@ def test_saved_is_written_only_when_file_and_folder_are_on_the_disk(
     spy(os, "fsync", synced)
     spy(os, "link", named)
     spy(Entries, "completed", lambda *_, **more: f"record {len(more['sources'])} address")
-    spy(Entries, "saved_file", lambda *_: "record file")
-    spy(Entries, "saved", lambda *_: "record saved")
+    spy(Entries, "saved_file", lambda *_, settle: "record file as saved" if settle else "record file")
     assert main(["generate", "a knight", "-o", "knight.png"]) == 0
     assert steps == [
         "record 1 address",
         "sync file",
         "name knight.png",
         "sync folder",
-        "record file",
-        "record saved",
+        "record file as saved",
     ]
     assert inodes[-1] == machine.out.stat().st_ino
     assert is_whole(machine.out / "knight.png", "a knight")
 
 
 @pytest.mark.parametrize("output", [None, "elsewhere/"])
-@pytest.mark.parametrize("place", ["half", "synced", "named", "file not recorded", "not saved"])
+@pytest.mark.parametrize("place", ["half", "synced", "named", "file not recorded"])
 def test_a_killed_fetch_is_taken_up_by_the_next(
     machine: Machine, storm: StormServer, place: str, output: str | None
 ) -> None:
@@ -230,9 +227,7 @@ def test_a_killed_fetch_is_taken_up_by_the_next(
     assert fetched.code == 0, fetched.stderr
     [path] = fetched.lines
     assert is_whole(Path(path), "knight")
-    # what the first one had recorded as in place is not downloaded again
-    settled = output is None or place == "not saved"
-    assert Path(path).parent == machine.out / ("first" if settled else "elsewhere")
+    assert Path(path).parent == machine.out / ("first" if output is None else "elsewhere")
     assert machine.temp_files() == []
     assert storm.submits["knight"] == 1
 
@@ -283,7 +278,7 @@ def test_what_a_blocking_call_brought_is_put_in_place(
     assert storm.submits["knight"] == 1
 
 
-@pytest.mark.parametrize("place", ["named", "folder not synced", "file not recorded", "not saved"])
+@pytest.mark.parametrize("place", ["named", "folder not synced", "file not recorded"])
 def test_a_blocking_call_whose_picture_has_its_name_already(
     machine: Machine, storm: StormServer, place: str
 ) -> None:
@@ -316,7 +311,7 @@ def test_half_a_blocking_answer_is_kept_beside_its_place(machine: Machine, storm
     assert fetched.code == 9, fetched.stderr
     assert [path.name for path in machine.out.iterdir()] == ["knight.png.broken"]
     assert "knight.png.broken" in fetched.stderr
-    assert [row["status"] for row in machine.jobs()] == ["UNKNOWN"]
+    assert [row["status"] for row in machine.jobs()] == ["FAILED"]
     again = machine.run("fetch", "--pending")
     assert (again.code, again.stdout) == (0, "")
     assert "Job 1 is unknown" in again.stderr
