@@ -7,6 +7,7 @@ never read, and the key goes to the one base URL only.
 
 from __future__ import annotations
 
+import functools
 import http.client
 import random
 import ssl
@@ -38,6 +39,7 @@ from chroma_cli.settings import is_loopback
 
 CONNECT_TIMEOUT: Final = 10.0
 MAX_HOPS: Final = 5
+_HEADERS: Final = {"User-Agent": f"chroma-cli/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
 #: Idle connections that are kept; a batch has so many threads that ask.
 _POOL: Final = 48
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -113,27 +115,45 @@ class _Tracked:
         return super().request(*args, **kwargs)  # type: ignore[misc]
 
 
-def _tracked(pools: Mapping[str, Any]) -> dict[str, Any]:
-    """The pool classes of a manager (they differ for SOCKS proxies), with tracked connections."""
-    made: dict[str, Any] = {}
-    for scheme, pool in pools.items():
-        if issubclass(pool.ConnectionCls, _Tracked):
-            made[scheme] = pool
-            continue
-        connection = type("Tracked" + pool.ConnectionCls.__name__, (_Tracked, pool.ConnectionCls), {})
-        made[scheme] = type("Tracked" + pool.__name__, (pool,), {"ConnectionCls": connection})
-    return made
+class _OneUse:
+    """Mixed into urllib3's pools: a connection that comes back is closed, so the next exchange opens one."""
+
+    def _put_conn(self, connection: Any) -> None:
+        if connection is not None:
+            connection.close()
+        super()._put_conn(connection)  # type: ignore[misc]  # of the pool class beside it
+
+
+@functools.cache
+def _tracked(pool: type, one_use: bool) -> type:
+    """A pool class (they differ for TLS and SOCKS proxies) whose connections are tracked."""
+    plain: Any = pool
+    if issubclass(plain.ConnectionCls, _Tracked):
+        return pool
+    connection = type("Tracked" + plain.ConnectionCls.__name__, (_Tracked, plain.ConnectionCls), {})
+    bases = (_OneUse, pool) if one_use else (pool,)
+    return type("Tracked" + pool.__name__, bases, {"ConnectionCls": connection})
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
+    def __init__(self, *, one_use: bool) -> None:
+        self._one_use = one_use
+        super().__init__(pool_connections=4, pool_maxsize=_POOL, max_retries=0)
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _tracked(self.poolmanager.pool_classes_by_scheme)
+        self._track(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = _tracked(manager.pool_classes_by_scheme)
+        self._track(manager)
         return manager
+
+    def _track(self, manager: Any) -> None:
+        pools = manager.pool_classes_by_scheme
+        manager.pool_classes_by_scheme = {
+            scheme: _tracked(pool, self._one_use) for scheme, pool in pools.items()
+        }
 
 
 class _Session(requests.Session):
@@ -142,14 +162,17 @@ class _Session(requests.Session):
         return None
 
 
-def make_session() -> requests.Session:
-    """The one place where sessions are made: no environment, no cookies, no redirects, no retries."""
+def make_session(*, one_use: bool = False) -> requests.Session:
+    """The one place where sessions are made: no environment, no cookies, no redirects, no retries.
+
+    ``one_use``: no connection serves twice.
+    """
     session = _Session()
     session.trust_env = False
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.headers.clear()
     for scheme in ("https://", "http://"):
-        session.mount(scheme, _Adapter(pool_connections=4, pool_maxsize=_POOL, max_retries=0))
+        session.mount(scheme, _Adapter(one_use=one_use))
     return session
 
 
@@ -201,7 +224,7 @@ class Transport:
 
         Raises WrongAddress or BadReply for an address that cannot be used at all.
         """
-        prepared = self._prepare(call, self._address(call))
+        prepared = self._prepare(call)
         flight: Flight[Outcome] = Flight(lambda gate: self._fly(call, prepared, seconds, gate), Gate())
         return Started(call, flight, self.clock.monotonic())
 
@@ -247,20 +270,14 @@ class Transport:
 
     def _fly(self, call: Call, prepared: requests.PreparedRequest, seconds: float, gate: Gate) -> Outcome:
         _flying.gate = gate
-        # A stale kept connection would make a reset ambiguous, so a POST gets a fresh one.
-        fresh = call.method != "GET"
-        session = make_session() if fresh else self._session("external" if call.external else "api")
-        try:
-            for _ in range(MAX_HOPS + 1):
-                outcome = self._hop(session, call, prepared, seconds, gate)
-                where = self._next_hop(call, prepared, outcome)
-                if where is None:
-                    return outcome
-                prepared = self._prepare(call, where)
-            raise BadReply(f"The picture's address led through more than {MAX_HOPS} redirects.")
-        finally:
-            if fresh:
-                session.close()
+        session = self._session(call)
+        for _ in range(MAX_HOPS + 1):
+            outcome = self._hop(session, call, prepared, seconds, gate)
+            where = self._next_hop(call, prepared, outcome)
+            if where is None:
+                return outcome
+            prepared = self._external(where)
+        raise BadReply(f"The picture's address led through more than {MAX_HOPS} redirects.")
 
     def _hop(
         self,
@@ -306,31 +323,43 @@ class Transport:
             where = urljoin(prepared.url or "", location)
         except ValueError:
             raise BadReply("The picture's address led to one that cannot be read.") from None
-        check_download(where, from_loopback=self.from_loopback, redactor=self.redactor)
         return where
 
     # Parts of a request.
 
-    def _address(self, call: Call) -> str:
-        if not call.external:
-            return self.base_url + call.target
-        check_download(call.target, from_loopback=self.from_loopback, redactor=self.redactor)
-        return call.target
-
-    def _prepare(self, call: Call, url: str) -> requests.PreparedRequest:
-        headers = {"User-Agent": f"chroma-cli/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
+    def _prepare(self, call: Call) -> requests.PreparedRequest:
+        if call.external:
+            return self._external(call.target)
+        prepared = self._home.copy()
+        prepared.method = call.method
+        prepared.url = f"{prepared.url}{call.target}"
         if call.body is not None:
-            headers["Content-Type"] = "application/json"
-        if self._key and not call.external:
-            headers["x-api-key"] = self._key
+            prepared.headers["Content-Type"] = "application/json"
+            prepared.headers["Content-Length"] = str(len(call.body))
+            prepared.body = call.body
+        return prepared
+
+    @functools.cached_property
+    def _home(self) -> requests.PreparedRequest:
+        """A request of the base URL with the key; all API calls are made from it, since their paths need no
+        quoting. Raises WrongAddress."""
+        headers = _HEADERS | ({"x-api-key": self._key} if self._key else {})
         try:
-            prepared = requests.Request(call.method, url, headers=headers, data=call.body).prepare()
+            prepared = requests.Request("GET", self.base_url, headers=headers).prepare()
         except _FAILURES:
-            if call.external:
-                raise BadReply("The gateway named a picture's address that cannot be read.") from None
             raise WrongAddress("The gateway's address cannot be used.") from None
-        if call.external:  # once more, as the library understood it
-            check_download(prepared.url or "", from_loopback=self.from_loopback, redactor=self.redactor)
+        prepared.url = (prepared.url or "").rstrip("/")
+        return prepared
+
+    def _external(self, url: str) -> requests.PreparedRequest:
+        """A request of a picture's address, without the key."""
+        check_download(url, from_loopback=self.from_loopback, redactor=self.redactor)
+        try:
+            prepared = requests.Request("GET", url, headers=_HEADERS).prepare()
+        except _FAILURES:
+            raise BadReply("The gateway named a picture's address that cannot be read.") from None
+        # once more, as the library understood it
+        check_download(prepared.url or "", from_loopback=self.from_loopback, redactor=self.redactor)
         return prepared
 
     def _proxies(self, url: str) -> dict[str, str]:
@@ -338,10 +367,12 @@ class Transport:
             return {}
         return dict(requests.utils.get_environ_proxies(url))
 
-    def _session(self, name: str) -> requests.Session:
+    def _session(self, call: Call) -> requests.Session:
+        name = "external" if call.external else "asking" if call.method == "GET" else "spending"
         with self._lock:
             if name not in self._kept:
-                self._kept[name] = make_session()
+                # A stale kept connection would make a reset ambiguous, so a POST gets a fresh one.
+                self._kept[name] = make_session(one_use=name == "spending")
             return self._kept[name]
 
     def _check_bundle(self, url: str, gate: Gate) -> None:

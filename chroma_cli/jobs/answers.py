@@ -7,7 +7,7 @@ matters the statement names it (INDEXED BY), which turns "slow one day" into an 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from chroma_cli.clock import Clock
@@ -216,10 +216,19 @@ class Answers(ABC):
 
 def decoded(db: sqlite3.Connection, query: str, values: Sequence[Any]) -> list[JobRow]:
     """The jobs of all rows of a query that can be read."""
+    rows = map(row_from, _mappings(db, query, values))
+    return [row for row in rows if row is not None]
+
+
+def _mappings(db: sqlite3.Connection, query: str, values: Sequence[Any]) -> Iterator[dict[str, Any]]:
     cursor = db.execute(query, values)
     names = [column[0] for column in cursor.description]
-    rows = (row_from(dict(zip(names, columns, strict=True))) for columns in cursor)
-    return [row for row in rows if row is not None]
+    return (dict(zip(names, columns, strict=True)) for columns in cursor)
+
+
+def columns_of(db: sqlite3.Connection, number: int) -> dict[str, Any]:
+    """All columns of one job, undecoded; empty when there is none."""
+    return next(_mappings(db, "SELECT * FROM jobs WHERE number = ?", (number,)), {})
 
 
 def find(db: sqlite3.Connection, number: int) -> JobRow | None:

@@ -22,6 +22,7 @@ from chroma_cli.jobs.answers import (
     UNSETTLED_ROWS,
     Answers,
     by_request,
+    columns_of,
     decoded,
     find,
     mean_cost,
@@ -41,6 +42,7 @@ from chroma_cli.jobs.records import (
     files_to,
     finite,
     plain,
+    row_from,
     texts_to,
     to_json,
     whole_number,
@@ -128,7 +130,7 @@ class Entries(Answers):
         """The gateway's answer to the submit is known; also written over "unknown" by a late owner."""
         now = self._clock.wall()
         changes = {"request_id": request_id, "state": state, "submitted_at": now, "error": None}
-        changes |= {"owner": self._me.to_text(), "claimed_at": now}  # a late owner is at work again
+        changes |= {"owner": self._me.text, "claimed_at": now}  # a late owner is at work again
         return self._step(number, _MAY_GET_ID, changes, remaining_credits=remaining_credits)
 
     def progress(self, number: int, state: Literal["queued", "processing"]) -> JobRow:
@@ -298,14 +300,14 @@ class Entries(Answers):
             row = self._own(db, number)
             if self.in_work(row):
                 return False
-            self._change(db, number, None, {"owner": self._me.to_text(), "claimed_at": self._clock.wall()})
+            self._change(db, number, None, {"owner": self._me.text, "claimed_at": self._clock.wall()})
             return True
 
         return self._write(work)
 
     def release(self, number: int) -> None:
         """Give up a claim of this process; one of another stays."""
-        with_me = (number, self._me.to_text())
+        with_me = (number, self._me.text)
         self._write(
             lambda db: db.execute(
                 "UPDATE jobs SET owner = NULL, claimed_at = NULL WHERE number = ? AND owner = ?", with_me
@@ -314,7 +316,7 @@ class Entries(Answers):
 
     def heartbeat(self, number: int) -> None:
         """A sign of life, for those who look from other hosts."""
-        values = (self._clock.wall(), number, self._me.to_text())
+        values = (self._clock.wall(), number, self._me.text)
         self._write(
             lambda db: db.execute("UPDATE jobs SET claimed_at = ? WHERE number = ? AND owner = ?", values)
         )
@@ -403,7 +405,7 @@ class Entries(Answers):
             "expected_cost": TYPICAL_COST if expected is None else max(0.0, expected),
             "created_at": now,
             "updated_at": now,
-            "owner": self._me.to_text(),
+            "owner": self._me.text,
             "claimed_at": now,
         }
 
@@ -435,24 +437,35 @@ class Entries(Answers):
         changes: Mapping[str, Any],
     ) -> JobRow:
         """Set columns of one row, unless its state forbids it; a settled row lets go of everything."""
-        row = self._own(db, number)
-        if allowed is not None and row.state not in allowed:
-            return row
+        columns = columns_of(db, number)
+        if not columns or self._tokens.get(number, columns["token"]) != columns["token"]:
+            raise self._missing(number)
+        state = columns["state"]
+        if allowed is not None and state not in allowed:
+            return self._read_back(number, columns)
         now = self._clock.wall()
         values: dict[str, Any] = {"updated_at": now}
-        if row.owner == self._me:
+        if columns["owner"] == self._me.text:
             values["claimed_at"] = now
         values |= changes
-        settled = values.get("state", row.state) not in UNSETTLED
+        settled = values.get("state", state) not in UNSETTLED
         if (settled and "state" in changes) or values.get("owner", "") is None:
             values |= {"owner": None, "claimed_at": None}
+        row = self._read_back(number, columns | values)
         if settled:
             db.execute("DELETE FROM promises WHERE job = ?", (number,))
-        elif row.settled:
+        elif state not in UNSETTLED:
             _promise(db, number, row.promised)
         names = ", ".join(f"{name} = ?" for name in values)
         db.execute(f"UPDATE jobs SET {names} WHERE number = ?", (*values.values(), number))  # noqa: S608
-        return row_of(db, number)
+        return row
+
+    def _read_back(self, number: int, columns: Mapping[str, Any]) -> JobRow:
+        """The job of these columns; decoding them is what costs, so it is done once a step."""
+        row = row_from(columns)
+        if row is None:
+            raise self._missing(number)
+        return row
 
     def _own(self, db: sqlite3.Connection, number: int) -> JobRow:
         """The row of that number, if it is still the job this object knows by it."""

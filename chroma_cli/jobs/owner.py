@@ -12,7 +12,8 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -39,13 +40,15 @@ class Owner:
         pid = os.getpid()
         return cls(_host(), _boot(), pid, _started(pid) or "")
 
-    def to_text(self) -> str:
+    @cached_property
+    def text(self) -> str:
         """As one text that compares equal for equal owners."""
-        return json.dumps(astuple(self))
+        return json.dumps([self.host, self.boot, self.pid, self.started])
 
     @classmethod
+    @lru_cache
     def from_text(cls, text: str | None) -> Owner | None:
-        """What :meth:`to_text` made; ``None`` for no owner, or one that cannot be read."""
+        """What :attr:`text` gave; ``None`` for no owner, or one that cannot be read."""
         try:
             host, boot, pid, started = json.loads(text or "null")
         except (TypeError, ValueError):

@@ -6,6 +6,7 @@ import base64
 import json
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -607,7 +608,7 @@ def test_settling_after_an_interrupt_just_before_the_send(
     bench.server.on(*SUBMIT, QUEUED)
     pending = bench.client.begin_submit(BODY, bench.deadline())
     with monkeypatch.context() as patch:
-        patch.setattr(Flight, "launch", raiser(KeyboardInterrupt()))
+        patch.setattr(Flight, "launch", raiser(KeyboardInterrupt(), Flight.launch))
         with pytest.raises(KeyboardInterrupt):
             pending.wait()
     with pytest.raises(NetworkError, match="not sent"):
@@ -632,10 +633,10 @@ def test_interrupt_leaves_the_call_in_order(
     bench.server.on(*SUBMIT, error(500), slowly(QUEUED, 0.3))
     pending = bench.client.begin_submit(BODY, bench.deadline())
     if moment == "asleep":
-        monkeypatch.setattr(bench.clock, "sleep", raiser(KeyboardInterrupt()))
+        monkeypatch.setattr(bench.clock, "sleep", raiser(KeyboardInterrupt(), bench.clock.sleep))
     else:
         bench.server.on(*SUBMIT, slowly(QUEUED, 0.3))
-        monkeypatch.setattr(threading.Event, "wait", raiser(KeyboardInterrupt(), times=1))
+        monkeypatch.setattr(Flight, "wait", raiser(KeyboardInterrupt(), Flight.wait, times=1))
     with pytest.raises(KeyboardInterrupt):
         pending.wait()
     monkeypatch.undo()
@@ -645,8 +646,7 @@ def test_interrupt_leaves_the_call_in_order(
     assert len(bench.server.requests()) == (2 if moment == "asleep" else 1)
 
 
-def raiser(problem: BaseException, times: int = 1000) -> Any:
-    real = threading.Event.wait
+def raiser(problem: BaseException, real: Callable[..., Any], times: int = 1000) -> Any:
     left = [times]
 
     def fail(*args: Any) -> Any:

@@ -93,7 +93,7 @@ def test_systems_without_proc_ask_ps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @given(st.builds(Owner, host=st.text(), boot=st.text(), pid=st.integers(1, 2**40), started=st.text()))
 def test_text_and_back(owner: Owner) -> None:
-    assert Owner.from_text(owner.to_text()) == owner
+    assert Owner.from_text(owner.text) == owner
 
 
 @given(st.one_of(st.none(), st.text(), st.sampled_from(["[]", "[1,2,3,4]", '["a","b",0,"c"]', "{}", "7"])))
