@@ -12,7 +12,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import BinaryIO, Final
 
@@ -34,6 +34,7 @@ _JPEG_MARKER_IN_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL
 _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_ALONE: Final = frozenset((0x01, *range(0xD0, 0xD9)))
 _PNG_LAST_FILTER: Final = 4
+_PNG_TEXTS: Final = frozenset((b"tEXt", b"zTXt", b"iTXt"))
 _PNG_CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 #: Adam7: first column and row, steps between columns and rows.
 _PNG_PASSES: Final = (
@@ -52,11 +53,13 @@ _ONE_AT_A_TIME: Final = threading.Lock()
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What the bytes are: ``format`` is png, jpeg or webp; the sides are in pixels."""
+    """What the bytes are: ``format`` is png, jpeg or webp; the sides are in pixels. ``late_texts``: a PNG has
+    text chunks behind its pixels."""
 
     format: str
     width: int
     height: int
+    late_texts: bool = False
 
 
 def prepare() -> None:
@@ -87,13 +90,13 @@ def verify(source: BinaryIO) -> ImageInfo:
         if image_format is None:
             raise BrokenImage(f"What came is no PNG, JPEG or WebP picture, {_looks_like(source)}.")
         source.seek(0)
-        width, height = _WALKERS[image_format](source)
-        _check_size(width, height)
+        info = _WALKERS[image_format](source)
+        _check_size(info.width, info.height)
         if image_format == "png" and _walk_decodes_png(source):
-            return ImageInfo(image_format, width, height)
+            return info
         with _ONE_AT_A_TIME, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a sloppy text chunk is no reason to talk
-            size = _decode(source, image_format)
+            width, height = _decode(source, image_format)
     except BrokenImage:
         raise
     except Exception as error:
@@ -101,7 +104,7 @@ def verify(source: BinaryIO) -> ImageInfo:
         if isinstance(error, OSError) and error.errno is not None:
             raise OutputError(f"The picture could not be read back: {error.strerror}.") from error
         raise BrokenImage(f"The picture cannot be decoded: {_short(error)}.") from error
-    return ImageInfo(image_format, *size)
+    return replace(info, width=width, height=height)
 
 
 def _decode(source: BinaryIO, image_format: str) -> tuple[int, int]:
@@ -176,8 +179,10 @@ class _PixelData:
         self._missing = wanted
         self._stride = stride
         self._to_next_row = 0
+        self.begun = False
 
     def feed(self, data: bytes) -> None:
+        self.begun = True
         while data and self._missing > 0 and not self._inflate.eof:
             rows = self._inflate.decompress(data, _PIECE)
             if self._stride:
@@ -206,7 +211,7 @@ def _walk_decodes_png(source: BinaryIO) -> bool:
     return bool(depth == 8 and colour in (0, 2, 4, 6)) and not (compression or filters or interlaced)
 
 
-def _walk_png(source: BinaryIO) -> tuple[int, int]:
+def _walk_png(source: BinaryIO) -> ImageInfo:
     _exactly(source, len(_PNG))
     length, kind = struct.unpack(">I4s", _exactly(source, 8))
     if (length, kind) != (13, b"IHDR"):
@@ -214,6 +219,7 @@ def _walk_png(source: BinaryIO) -> tuple[int, int]:
     header = _exactly(source, length)
     _png_checksum(source, kind, zlib.crc32(kind + header))
     size, pixels = _png_header(header)
+    late_texts = False
     for _ in _parts():
         length, kind = struct.unpack(">I4s", _exactly(source, 8))
         checksum = zlib.crc32(kind)
@@ -222,10 +228,11 @@ def _walk_png(source: BinaryIO) -> tuple[int, int]:
             if kind == b"IDAT":
                 pixels.feed(data)
         _png_checksum(source, kind, checksum)
+        late_texts |= kind in _PNG_TEXTS and pixels.begun
         if kind == b"IEND":
             break
     pixels.finish()
-    return size
+    return ImageInfo("png", *size, late_texts)
 
 
 def _png_checksum(source: BinaryIO, kind: bytes, checksum: int) -> None:
@@ -253,7 +260,7 @@ def _png_header(data: bytes) -> tuple[tuple[int, int], _PixelData]:
 # --- JPEG --------------------------------------------------------------------------------------------------
 
 
-def _walk_jpeg(source: BinaryIO) -> tuple[int, int]:
+def _walk_jpeg(source: BinaryIO) -> ImageInfo:
     _exactly(source, 2)
     size = (0, 0)
     in_scan = False
@@ -270,7 +277,7 @@ def _walk_jpeg(source: BinaryIO) -> tuple[int, int]:
             height, width = struct.unpack(">HH", data[1:5])
             _check_size(width, height)
             size = (width, height)
-    return size
+    return ImageInfo("jpeg", *size)
 
 
 def _jpeg_next(source: BinaryIO, *, in_scan: bool) -> int:
@@ -297,7 +304,7 @@ def _jpeg_next(source: BinaryIO, *, in_scan: bool) -> int:
 # --- WebP --------------------------------------------------------------------------------------------------
 
 
-def _walk_webp(source: BinaryIO) -> tuple[int, int]:
+def _walk_webp(source: BinaryIO) -> ImageInfo:
     _, length, _ = struct.unpack("<4sI4s", _exactly(source, 12))
     left = length - 4
     size = (0, 0)
@@ -318,7 +325,7 @@ def _walk_webp(source: BinaryIO) -> tuple[int, int]:
         left -= 8 + padded
     if not pictures:
         raise BrokenImage("The picture is cut off: there is only its header.")
-    return size
+    return ImageInfo("webp", *size)
 
 
 def _webp_size(kind: bytes, head: bytes) -> tuple[int, int] | None:
@@ -334,7 +341,7 @@ def _webp_size(kind: bytes, head: bytes) -> tuple[int, int] | None:
     return None
 
 
-_WALKERS: Final[dict[str, Callable[[BinaryIO], tuple[int, int]]]] = {
+_WALKERS: Final[dict[str, Callable[[BinaryIO], ImageInfo]]] = {
     "png": _walk_png,
     "jpeg": _walk_jpeg,
     "webp": _walk_webp,

@@ -22,8 +22,7 @@ from chroma_cli.images.parts import (
     Edit,
     Found,
     Metadata,
-    Write,
-    splice,
+    Plan,
 )
 
 _APP0: Final = 0xE0
@@ -72,9 +71,9 @@ def read(source: BinaryIO) -> Found:
     return Found("jpeg", layout.width, layout.height, {}, tuple(packets), comment)
 
 
-def embed(source: BinaryIO, metadata: Metadata, write: Write) -> tuple[str, ...]:
-    """Raises :class:`Damaged` or CannotExtend before anything is written; returns what is worth a warning."""
-    layout = _scan(Bounded(source))
+def plan(file: Bounded, metadata: Metadata) -> Plan:
+    """Raises :class:`Damaged` or CannotExtend. The file may end where the pixels begin."""
+    layout = _scan(file)
     if len(layout.exif) > 1 or len(layout.xmp) > 1:
         raise CannotExtend("it has more than one EXIF or XMP segment")
     notes: list[str] = []
@@ -86,8 +85,7 @@ def embed(source: BinaryIO, metadata: Metadata, write: Write) -> tuple[str, ...]
         front = layout.exif[0][1]
     segments = _xmp_segments(layout, metadata)
     start, end = layout.xmp[0][:2] if layout.xmp else (front, front)
-    splice(source, [*edits, Edit(start, end, segments)], write)
-    return tuple(notes)
+    return [*edits, Edit(start, end, segments)], tuple(notes)
 
 
 def _exif_edits(layout: _Layout, text: str, notes: list[str]) -> list[Edit]:

@@ -106,6 +106,10 @@ class Edit:
     new: bytes
 
 
+#: How a copy differs, and what is worth a warning.
+Plan = tuple[list[Edit], tuple[str, ...]]
+
+
 def splice(source: BinaryIO, edits: Iterable[Edit], write: Write) -> None:
     """Copy the file with the edits made; edits at one place apply in the order given, insertions first."""
     at = 0

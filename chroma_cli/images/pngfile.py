@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
 from chroma_cli.images import exif, xmp
-from chroma_cli.images.parts import MAX_INFLATED, Bounded, Damaged, Edit, Found, Metadata, Write, splice
+from chroma_cli.images.parts import MAX_INFLATED, Bounded, Damaged, Edit, Found, Metadata, Plan
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 PARAMETERS: Final = "parameters"
@@ -36,23 +36,23 @@ class _Layout:
 
 def read(source: BinaryIO) -> Found:
     """Raises :class:`Damaged`."""
-    layout = _scan(source)
+    layout = _scan(Bounded(source))
     comment = exif.user_comment(layout.exif) if layout.exif is not None else None
     packets = tuple(packet for _, _, packet in layout.packets[:1])
     return Found("png", layout.width, layout.height, layout.texts, packets, comment)
 
 
-def embed(source: BinaryIO, metadata: Metadata, write: Write) -> tuple[str, ...]:
-    """Raises :class:`Damaged` or CannotExtend before anything is written."""
-    layout = _scan(source)
+def plan(file: Bounded, metadata: Metadata, *, front: bool = False) -> Plan:
+    """Raises :class:`Damaged` or CannotExtend. ``front``: the file may end where the pixels begin; a packet
+    behind them is then not seen."""
+    layout = _scan(file, front=front)
     theirs = layout.packets[0][2] if layout.packets else None
     new = _itxt(_XMP, xmp.merged(theirs, metadata.properties))
     if metadata.parameters is not None:
         new += _text(PARAMETERS, metadata.parameters)
     # More than one packet is against the rules: the one that readers see has been extended, others stay.
     edits = [Edit(start, end, b"") for start, end, _ in layout.packets[:1]]
-    splice(source, [*edits, Edit(layout.pixels, layout.pixels, new)], write)
-    return ()
+    return [*edits, Edit(layout.pixels, layout.pixels, new)], ()
 
 
 def _text(keyword: str, text: str) -> bytes:
@@ -71,8 +71,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def _scan(source: BinaryIO) -> _Layout:
-    file = Bounded(source)
+def _scan(file: Bounded, *, front: bool = False) -> _Layout:
     if file.at(0, 16) != SIGNATURE + b"\0\0\0\x0dIHDR":
         raise Damaged("The PNG file has no header.")
     layout = _Layout(*struct.unpack(">II", file.at(16, 8)))
@@ -82,10 +81,12 @@ def _scan(source: BinaryIO) -> _Layout:
         end = at + 12 + length
         if length > _MAX_LENGTH:
             raise Damaged("The PNG file makes no sense: a chunk is too long.")
-        file.part(end)
         if kind in (b"IDAT", b"fcTL") and not layout.pixels:
             layout.pixels = at
-        elif kind in _TEXTS:
+            if front:
+                break
+        file.part(end)
+        if kind in _TEXTS:
             _take_text(file, layout, at, length, kind)
         elif kind == b"eXIf":
             layout.exif = _body(file, at, length, kind)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
 from chroma_cli.images import exif, xmp
-from chroma_cli.images.parts import Bounded, CannotExtend, Damaged, Edit, Found, Metadata, Write, splice
+from chroma_cli.images.parts import Bounded, CannotExtend, Damaged, Edit, Found, Metadata, Plan
 
 _HAS_PROFILE: Final = 0x20
 _HAS_ALPHA: Final = 0x10
@@ -36,16 +36,16 @@ class _Layout:
 
 def read(source: BinaryIO) -> Found:
     """Raises :class:`Damaged`."""
-    layout = _scan(source)
+    layout = _scan(Bounded(source))
     block = layout.metadata.get(b"EXIF")
     packet = layout.metadata.get(b"XMP ")
     comment = exif.user_comment(block[2].removeprefix(_EXIF_PREFIX)) if block else None
     return Found("webp", layout.width, layout.height, {}, (packet[2],) if packet else (), comment)
 
 
-def embed(source: BinaryIO, metadata: Metadata, write: Write) -> tuple[str, ...]:
-    """Raises :class:`Damaged` or CannotExtend before anything is written; returns what is worth a warning."""
-    layout = _scan(source)
+def plan(file: Bounded, metadata: Metadata) -> Plan:
+    """Raises :class:`Damaged` or CannotExtend."""
+    layout = _scan(file)
     notes: list[str] = []
     new: dict[bytes, bytes] = {}
     if metadata.parameters is not None:
@@ -58,8 +58,7 @@ def embed(source: BinaryIO, metadata: Metadata, write: Write) -> tuple[str, ...]
             )
     theirs = layout.metadata.get(b"XMP ")
     new[b"XMP "] = xmp.merged(theirs[2] if theirs else None, metadata.properties)
-    splice(source, _edits(layout, new), write)
-    return tuple(notes)
+    return _edits(layout, new), tuple(notes)
 
 
 def _exif_block(layout: _Layout, text: str) -> bytes | None:
@@ -98,8 +97,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return kind + struct.pack("<I", len(data)) + data + bytes(len(data) % 2)
 
 
-def _scan(source: BinaryIO) -> _Layout:
-    file = Bounded(source)
+def _scan(file: Bounded) -> _Layout:
     _, length, _ = struct.unpack("<4sI4s", file.at(0, 12))
     layout = _Layout(8 + length)
     if layout.end > file.size:

@@ -127,6 +127,8 @@ class _Task:
     turn: int = 0
     #: Waits for its next poll, and nobody is at work on it.
     watched: bool = False
+    #: The gateway has finished it.
+    collecting: bool = False
 
 
 class Batch:
@@ -245,7 +247,7 @@ class Batch:
         while not wait:
             with self._lock:
                 idle = self.stopping or self.halted is not None or self._short is not None
-                if idle or not self._queue or len(self._flying) >= self._options.jobs:
+                if idle or not self._queue or self._full:
                     return
                 taken_up = self._queue[0].work.job is not None
                 wait = 0.0 if taken_up else self.gate.wait or self._turns.take()
@@ -256,6 +258,13 @@ class Batch:
             if not wait:
                 self._put(task, 0.0, self._take_up if taken_up else self._begin)
         self._launch_soon(wait)
+
+    @property
+    def _full(self) -> bool:
+        """A job is in flight until the gateway has finished it; of those that are then brought home, there
+        may be as many again."""
+        collecting = sum(task.collecting for task in self._flying.values())
+        return max(len(self._flying) - collecting, collecting) >= self._options.jobs
 
     def _put(self, task: _Task, wait: float, step: Callable[[_Task], None], *, moved: bool = False) -> None:
         """Have a step of this task taken; ``moved``: a poll that it waits for at another time, if it still
@@ -423,6 +432,8 @@ class Batch:
     # --- collect -----------------------------------------------------------------------------------------
 
     def _bring_home(self, task: _Task) -> None:
+        task.collecting = True
+        self._launch_soon()
         took = task.pace.since_submit if task.pace is not None and task.work.job is None else 0.0
         self._collects.add(0.0, lambda: self._save(task))
         if self._durations.saw(task.work.request, took):

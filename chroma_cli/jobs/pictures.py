@@ -15,11 +15,11 @@ from chroma_cli.clock import Deadline
 from chroma_cli.errors import BrokenImage, ChromaError, NotFound, OutputError, Unavailable
 from chroma_cli.images import decode, spool, writer
 from chroma_cli.images.destination import Destination
-from chroma_cli.images.parts import CannotExtend
+from chroma_cli.images.parts import CannotExtend, Metadata
 from chroma_cli.images.spool import Spool
 from chroma_cli.images.writer import SavedFile
 from chroma_cli.jobs import inscription
-from chroma_cli.jobs.inscription import Level
+from chroma_cli.jobs.inscription import Inscriber, Level
 from chroma_cli.jobs.records import JobRow
 
 if TYPE_CHECKING:
@@ -179,20 +179,30 @@ class Pictures:
                     held.discard()
         url = self._address(job.sources[index])
         with self._spool(job, destination, index) as fresh:
-            info = self._downloaded(fresh, url, deadline)
+            sink = Inscriber(fresh, self._metadata(job))
+            info = self._downloaded(fresh, sink, url, deadline)
+            if sink.done:
+                saved = self._place(fresh, job, destination, info, url)
+                return replace(saved, warnings=(*saved.warnings, *sink.warnings))
             return self._settle(fresh, job, destination, info, url)
 
     def _address(self, recorded: str) -> str:
         return self.client.base_url + recorded if recorded.startswith("/") else recorded
 
-    def _downloaded(self, sink: Spool, url: str, deadline: Deadline) -> decode.ImageInfo:
+    def _downloaded(self, fresh: Spool, sink: Inscriber, url: str, deadline: Deadline) -> decode.ImageInfo:
         for left in reversed(range(_DOWNLOADS)):
             self.client.download(url, sink, deadline=deadline)
+            sink.flush()
             try:
-                return _verified(sink)
+                info = _verified(fresh)
             except BrokenImage:
                 if not left or deadline.passed:
                     raise
+                continue
+            if sink.done and info.late_texts and left:
+                sink.leave_out()  # there may be a packet behind the pixels that ours has to be joined to
+                continue
+            return info
         raise AssertionError("unreachable")
 
     def _checked(self, held: Spool, job: JobRow, destination: Destination) -> decode.ImageInfo:
@@ -212,26 +222,33 @@ class Pictures:
     ) -> SavedFile:
         copy, warnings = self._inscribed(ready, job, destination, info)
         with copy or contextlib.nullcontext(ready) as final:  # what came stays until this is in place
-            if destination.kind == "stdout":
-                saved = writer.to_stdout(final, destination, info, self.stdout())
-            else:
-                saved = writer.place(
-                    final,
-                    destination,
-                    info,
-                    late=_late(job),
-                    promised=self.promised(job),
-                    resumed=self.resumed,
-                    url=url,
-                )
+            saved = self._place(final, job, destination, info, url)
         return replace(saved, warnings=(*saved.warnings, *warnings))
+
+    def _place(
+        self, final: Spool, job: JobRow, destination: Destination, info: decode.ImageInfo, url: str | None
+    ) -> SavedFile:
+        if destination.kind == "stdout":
+            return writer.to_stdout(final, destination, info, self.stdout())
+        return writer.place(
+            final,
+            destination,
+            info,
+            late=_late(job),
+            promised=self.promised(job),
+            resumed=self.resumed,
+            url=url,
+        )
+
+    def _metadata(self, job: JobRow) -> Metadata | None:
+        return inscription.metadata_of(job, self.metadata or inscription.level_of(job))
 
     def _inscribed(
         self, ready: Spool, job: JobRow, destination: Destination, info: decode.ImageInfo
     ) -> tuple[Spool | None, tuple[str, ...]]:
         """A copy of the picture with its recipe in it; None, perhaps with a warning, where it stays as it
         came."""
-        metadata = inscription.metadata_of(job, self.metadata or inscription.level_of(job))
+        metadata = self._metadata(job)
         if metadata is None:
             return None, ()
         try:
