@@ -7,6 +7,7 @@ disk, and the rule for gateway addresses.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import shlex
@@ -305,6 +306,7 @@ def _rebuilt(parts: SplitResult, host: str, port: int | None) -> str:
     return f"{parts.scheme}://{shown}{end}{parts.path.rstrip('/')}"
 
 
+@functools.lru_cache
 def is_loopback(host: str) -> bool:
     """Whether ``host`` (a name or an address, without brackets) is this machine by its very spelling."""
     if host.casefold().rstrip(".") == "localhost":

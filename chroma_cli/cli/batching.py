@@ -101,7 +101,7 @@ class Making:
         run = self.run
         watch = self.watch
         run.watch = watch  # before the client, which talks to it
-        assert run.client
+        run.client.stay_in_thread()
         batch = watch.batch = self._batch(plan.works)
         started = self._saved_at = run.clock.monotonic()
         batch.start()

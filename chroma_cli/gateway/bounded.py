@@ -7,10 +7,11 @@ interrupted. So the exchange runs in a daemon thread; the waiting side gives it 
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -46,6 +47,10 @@ class Gate:
     def connected(self) -> bool:
         """Whether a connection stood, so that the request may have gone out."""
         return self._connected
+
+    @property
+    def abandoned(self) -> bool:
+        return self._abandoned
 
     def check(self) -> None:
         """Raise Abandoned when the exchange was given up."""
@@ -156,6 +161,40 @@ class _Member:
 _crew = _Crew()
 
 
+class _Watchdog:
+    """Gives up exchanges whose time is over, for those that run in the thread of their caller."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ends: dict[Gate, float] = {}
+        self._awake = False
+
+    @contextlib.contextmanager
+    def watching(self, gate: Gate, seconds: float) -> Iterator[None]:
+        with self._lock:
+            self._ends[gate] = time.monotonic() + seconds
+            if not self._awake:
+                self._awake = True
+                threading.Thread(target=self._watch, name="chroma-http-watch", daemon=True).start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._ends[gate]
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(_NAP)
+            now = time.monotonic()
+            with self._lock:
+                over = [gate for gate, end in self._ends.items() if end <= now]
+            for gate in over:
+                gate.abandon()
+
+
+_watchdog = _Watchdog()
+
+
 class Flight(Generic[T]):
     """Work that runs on its own, once launched, until someone lands or abandons it."""
 
@@ -182,6 +221,12 @@ class Flight(Generic[T]):
             self._launched = True
             _crew.run(self._run)
 
+    def run(self, seconds: float) -> None:
+        """Do the work in this thread; it is given up after that many seconds."""
+        self._launched = True
+        with _watchdog.watching(self._gate, seconds):
+            self._run()
+
     def _run(self) -> None:
         try:
             self._result = self._work(self._gate)
@@ -194,6 +239,10 @@ class Flight(Generic[T]):
     @property
     def connected(self) -> bool:
         return self._gate.connected
+
+    @property
+    def given_up(self) -> bool:
+        return self._gate.abandoned
 
     def wait(self, seconds: float) -> bool:
         """Wait that long in real time; True when the work has ended. Ctrl-C comes through at once."""

@@ -53,6 +53,10 @@ class Client:
     def close(self) -> None:
         self._transport.close()
 
+    def stay_in_thread(self) -> None:
+        """See :meth:`Transport.stay_in_thread`."""
+        self._transport.stay_in_thread()
+
     # --- spending ---
 
     def begin_submit(

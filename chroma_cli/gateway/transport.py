@@ -1,4 +1,4 @@
-"""The only importer of requests: sessions, time-outs, proxies, the two phases of an exchange, and events.
+"""The only importer of requests: connections, time-outs, proxies, the two phases of an exchange, and events.
 
 It answers every call with a :class:`Reply` or a :class:`NoReply` and judges neither; what they mean is the
 business of ``client``. Nothing is retried here, no API redirect is followed, no cookie is kept, ``.netrc`` is
@@ -14,7 +14,6 @@ import ssl
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
@@ -89,7 +88,7 @@ class Started:
     since: float
 
 
-# --- sessions --------------------------------------------------------------------------------------------
+# --- connections -----------------------------------------------------------------------------------------
 
 _flying = threading.local()
 
@@ -136,6 +135,12 @@ def _tracked(pool: type, one_use: bool) -> type:
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
+    """The connections to one kind of address. It is used without a session: there are no cookies, no
+    ``.netrc`` and no redirects then, and nothing is read from the environment but what is passed in.
+
+    ``one_use``: no connection serves twice.
+    """
+
     def __init__(self, *, one_use: bool) -> None:
         self._one_use = one_use
         super().__init__(pool_connections=4, pool_maxsize=_POOL, max_retries=0)
@@ -154,26 +159,6 @@ class _Adapter(requests.adapters.HTTPAdapter):
         manager.pool_classes_by_scheme = {
             scheme: _tracked(pool, self._one_use) for scheme, pool in pools.items()
         }
-
-
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """No redirect, ever: requests would read the whole body only to prepare the next hop."""
-        return None
-
-
-def make_session(*, one_use: bool = False) -> requests.Session:
-    """The one place where sessions are made: no environment, no cookies, no redirects, no retries.
-
-    ``one_use``: no connection serves twice.
-    """
-    session = _Session()
-    session.trust_env = False
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    session.headers.clear()
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, _Adapter(one_use=one_use))
-    return session
 
 
 # --- the transport ---------------------------------------------------------------------------------------
@@ -205,14 +190,21 @@ class Transport:
         self._key = key
         self._verify: bool | str = ca_bundle or True
         self._lock = threading.Lock()
-        self._kept: dict[str, requests.Session] = {}
+        self._adapters: dict[str, _Adapter] = {}
+        self._apart = True
 
     def close(self) -> None:
         """Close idle connections; a later call opens new ones."""
         with self._lock:
-            sessions, self._kept = list(self._kept.values()), {}
-        for session in sessions:
-            session.close()
+            adapters, self._adapters = list(self._adapters.values()), {}
+        for adapter in adapters:
+            adapter.close()
+
+    def stay_in_thread(self) -> None:
+        """Have exchanges in the thread that asks, not in one apart: for callers with many threads, none of
+        which a person waits for. A name look-up that hangs then holds its caller beyond the deadline.
+        """
+        self._apart = False
 
     def tell(self, event: Event) -> None:
         self.observe(event)
@@ -234,8 +226,11 @@ class Transport:
 
         What a sink raised comes out here. An interrupt leaves the exchange running.
         """
-        started.flight.launch()
-        if not started.flight.wait(seconds):
+        if self._apart:
+            started.flight.launch()
+        elif not started.flight.launched:
+            started.flight.run(seconds)
+        if started.flight.given_up or not started.flight.wait(seconds):
             return None
         try:
             outcome = started.flight.result()
@@ -270,9 +265,9 @@ class Transport:
 
     def _fly(self, call: Call, prepared: requests.PreparedRequest, seconds: float, gate: Gate) -> Outcome:
         _flying.gate = gate
-        session = self._session(call)
+        adapter = self._adapter(call)
         for _ in range(MAX_HOPS + 1):
-            outcome = self._hop(session, call, prepared, seconds, gate)
+            outcome = self._hop(adapter, call, prepared, seconds, gate)
             where = self._next_hop(call, prepared, outcome)
             if where is None:
                 return outcome
@@ -281,7 +276,7 @@ class Transport:
 
     def _hop(
         self,
-        session: requests.Session,
+        adapter: _Adapter,
         call: Call,
         prepared: requests.PreparedRequest,
         seconds: float,
@@ -290,10 +285,9 @@ class Transport:
         url = prepared.url or ""
         proxies = self._proxies(url)
         try:
-            response = session.send(
+            response = adapter.send(
                 prepared,
                 stream=True,
-                allow_redirects=False,
                 timeout=(
                     max(0.001, min(CONNECT_TIMEOUT, seconds)),
                     max(0.001, min(call.read_timeout, seconds)),
@@ -367,13 +361,13 @@ class Transport:
             return {}
         return dict(requests.utils.get_environ_proxies(url))
 
-    def _session(self, call: Call) -> requests.Session:
+    def _adapter(self, call: Call) -> _Adapter:
         name = "external" if call.external else "asking" if call.method == "GET" else "spending"
         with self._lock:
-            if name not in self._kept:
+            if name not in self._adapters:
                 # A stale kept connection would make a reset ambiguous, so a POST gets a fresh one.
-                self._kept[name] = make_session(one_use=name == "spending")
-            return self._kept[name]
+                self._adapters[name] = _Adapter(one_use=name == "spending")
+            return self._adapters[name]
 
     def _check_bundle(self, url: str, gate: Gate) -> None:
         """A CA bundle that cannot be read is the user's mistake, not the network's."""

@@ -86,7 +86,8 @@ class Destination:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, for the ledger."""
-        return {**dataclasses.asdict(self), "values": dict(self.values)}
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**fields, "values": dict(self.values)}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Destination:

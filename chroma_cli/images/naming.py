@@ -7,9 +7,10 @@ a prompt (made safe for any file system first). What exists on a disk is asked t
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -69,7 +70,8 @@ def slug(prompt: str) -> str:
     return f"image-{text}" if text in _RESERVED else text
 
 
-def safe_value(value: object) -> str:
+@functools.lru_cache(typed=True)
+def safe_value(value: Hashable) -> str:
     """A value as text that can stand anywhere in one part of a path: never empty, at most 80 characters.
 
     No separators, no control or invisible characters, no dot, hyphen or blank in front, no dot or blank at

@@ -48,9 +48,9 @@ if TYPE_CHECKING:
 
 #: Most threads that submit, that ask how jobs are, and that bring pictures home. More of them would mostly
 #: wait for each other: what is not waiting for the network wants the interpreter's lock.
-_SUBMITTERS: Final = 8
-_ASKERS: Final = 8
-_COLLECTORS: Final = 12
+_SUBMITTERS: Final = 6
+_ASKERS: Final = 4
+_COLLECTORS: Final = 6
 #: Most submits that are out at a time. Each has a connection of its own, and a burst of new connections is
 #: what small servers drop, which for a submit means an unknown outcome.
 _OUT_AT_ONCE: Final = 5

@@ -24,8 +24,8 @@ T = TypeVar("T")
 class Book:
     """One run's way to the ledger. ``number`` 0 stands for a job that no ledger knows.
 
-    ``required``: no job begins without the ledger. ``thorough``: what a poll says is written down as well;
-    with hundreds of jobs in flight that is not worth a synced transaction each.
+    ``required``: no job begins without the ledger. ``thorough``: what a poll says is written down as well,
+    and the credits with each answer; with hundreds of jobs in flight that is not worth it.
     """
 
     def __init__(
@@ -121,7 +121,10 @@ class Book:
             remaining_credits=remaining if remaining is not None else row.remaining_credits,
         )
         return self._kept(
-            known, lambda ledger: ledger.submitted(row.number, request_id, remaining_credits=remaining)
+            known,
+            lambda ledger: ledger.submitted(
+                row.number, request_id, remaining_credits=remaining, note=self._thorough
+            ),
         )
 
     def progress(self, row: JobRow, state: Literal["queued", "processing"]) -> JobRow:
@@ -164,6 +167,7 @@ class Book:
                 remaining_credits=remaining,
                 timings=timings,
                 observed=observed,
+                note=self._thorough,
             ),
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -126,12 +126,16 @@ class Entries(Answers):
         *,
         remaining_credits: float | None = None,
         state: State = "queued",
+        note: bool = True,
     ) -> JobRow:
-        """The gateway's answer to the submit is known; also written over "unknown" by a late owner."""
+        """The gateway's answer to the submit is known; also written over "unknown" by a late owner.
+
+        ``note``: the credits are also noted as those seen last.
+        """
         now = self._clock.wall()
         changes = {"request_id": request_id, "state": state, "submitted_at": now, "error": None}
         changes |= {"owner": self._me.text, "claimed_at": now}  # a late owner is at work again
-        return self._step(number, _MAY_GET_ID, changes, remaining_credits=remaining_credits)
+        return self._step(number, _MAY_GET_ID, changes, remaining_credits=remaining_credits, note=note)
 
     def progress(self, number: int, state: Literal["queued", "processing"]) -> JobRow:
         """What a poll said."""
@@ -147,6 +151,7 @@ class Entries(Answers):
         remaining_credits: float | None = None,
         timings: Timings | None = None,
         observed: float | None = None,
+        note: bool = True,
     ) -> JobRow:
         """The result is known; to be called before the download. What is ``None`` or empty keeps its value.
 
@@ -169,7 +174,7 @@ class Entries(Answers):
         changes: dict[str, Any] = {name: value for name, value in known.items() if value is not None}
         changes |= {"state": "completed", "charged": "yes", "error": None}
         changes["completed_at"] = self._clock.wall()
-        return self._step(number, _MAY_COMPLETE, changes, remaining_credits=remaining_credits)
+        return self._step(number, _MAY_COMPLETE, changes, remaining_credits=remaining_credits, note=note)
 
     def saved_file(self, number: int, index: int, file: Mapping[str, Any], *, settle: bool = False) -> JobRow:
         """One sample is in place: renamed, and its folder synced. ``settle``: it was the last, as
@@ -177,12 +182,10 @@ class Entries(Answers):
         now = self._clock.wall()
         end = {"state": "saved", "saved_at": now, "error": None} if settle else {}
 
-        def work(db: sqlite3.Connection) -> JobRow:
-            old = db.execute("SELECT files FROM jobs WHERE number = ?", (number,)).fetchone()
-            files = files_from(old[0]) if old else {}
-            return self._change(db, number, _MAY_SAVE, {"files": files_to({**files, index: file}), **end})
+        def changes(columns: Mapping[str, Any]) -> dict[str, Any]:
+            return {"files": files_to({**files_from(columns["files"]), index: file}), **end}
 
-        return self._write(work)
+        return self._write(lambda db: self._change(db, number, _MAY_SAVE, changes))
 
     def saved(self, number: int) -> JobRow:
         """Every sample is in place: the job is settled and no longer claimed."""
@@ -416,6 +419,7 @@ class Entries(Answers):
         changes: Mapping[str, Any],
         *,
         remaining_credits: float | None = None,
+        note: bool = True,
     ) -> JobRow:
         balance = finite(remaining_credits)
         if balance is not None:
@@ -423,7 +427,7 @@ class Entries(Answers):
 
         def work(db: sqlite3.Connection) -> JobRow:
             row = self._change(db, number, allowed, changes)
-            if balance is not None:
+            if balance is not None and note:
                 _note_credits(db, balance, row.base_url, self._clock.wall())
             return row
 
@@ -434,9 +438,12 @@ class Entries(Answers):
         db: sqlite3.Connection,
         number: int,
         allowed: frozenset[State] | None,
-        changes: Mapping[str, Any],
+        changes: Mapping[str, Any] | Callable[[Mapping[str, Any]], Mapping[str, Any]],
     ) -> JobRow:
-        """Set columns of one row, unless its state forbids it; a settled row lets go of everything."""
+        """Set columns of one row, unless its state forbids it; a settled row lets go of everything.
+
+        ``changes`` may be made from the columns as they are.
+        """
         columns = columns_of(db, number)
         if not columns or self._tokens.get(number, columns["token"]) != columns["token"]:
             raise self._missing(number)
@@ -447,9 +454,10 @@ class Entries(Answers):
         values: dict[str, Any] = {"updated_at": now}
         if columns["owner"] == self._me.text:
             values["claimed_at"] = now
-        values |= changes
+        new = changes(columns) if callable(changes) else changes
+        values |= new
         settled = values.get("state", state) not in UNSETTLED
-        if (settled and "state" in changes) or values.get("owner", "") is None:
+        if (settled and "state" in new) or values.get("owner", "") is None:
             values |= {"owner": None, "claimed_at": None}
         row = self._read_back(number, columns | values)
         if settled:

@@ -104,13 +104,22 @@ def fulfil(db: sqlite3.Connection, wishes: Sequence[Wish]) -> list[tuple[Any, bo
     """
     if len(wishes) == 1:  # the transaction is undone with it
         return [(wishes[0].work(db), False)]
-    outcomes: list[tuple[Any, bool]] = []
-    for wish in wishes:
-        db.execute("SAVEPOINT wish")
-        try:
-            outcomes.append((wish.work(db), False))
-        except ChromaError as error:
-            db.execute("ROLLBACK TO wish")
-            outcomes.append((error, True))
-        db.execute("RELEASE wish")
+    db.execute("SAVEPOINT together")
+    try:
+        outcomes: list[tuple[Any, bool]] = [(wish.work(db), False) for wish in wishes]
+    except ChromaError:  # rarely; so only then is each run behind a savepoint of its own
+        db.execute("ROLLBACK TO together")
+        outcomes = [_apart(db, wish) for wish in wishes]
+    db.execute("RELEASE together")
     return outcomes
+
+
+def _apart(db: sqlite3.Connection, wish: Wish) -> tuple[Any, bool]:
+    db.execute("SAVEPOINT apart")
+    try:
+        return wish.work(db), False
+    except ChromaError as error:
+        db.execute("ROLLBACK TO apart")
+        return error, True
+    finally:
+        db.execute("RELEASE apart")
