@@ -33,6 +33,7 @@ from chroma_cli.errors import (
     UsageError,
     WrongAddress,
 )
+from chroma_cli.gateway import bounded
 from chroma_cli.gateway.bounded import Flight
 from chroma_cli.gateway.events import CreditsSeen, Throttled
 from chroma_cli.gateway.pictures import Address, Inline, Spooled
@@ -524,6 +525,38 @@ def test_silence_after_the_body_is_unknown(bench: Bench, call: str, action: Any)
     with pytest.raises(OutcomeUnknown):
         run(bench, call, seconds=0.4)
     assert len(bench.server.requests()) == 1
+
+
+@pytest.mark.parametrize("action", [Silence(), Drip(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 10_000, 0.01)])
+def test_a_caller_with_many_threads_keeps_its_deadline_too(bench: Bench, action: Any) -> None:
+    bench.server.on(*SUBMIT, action)
+    bench.server.on(*STATUS, action)
+    bench.client.stay_in_thread()
+    with pytest.raises(OutcomeUnknown):
+        run(bench, "submit", seconds=0.4)
+    with pytest.raises(NetworkError):
+        run(bench, "status", seconds=0.4)
+    assert len(bench.server.requests(*SUBMIT)) == 1
+
+
+def test_a_caller_with_many_threads_needs_no_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway_script(bench.server)
+    threads: list[threading.Thread] = []
+    monkeypatch.setattr(bounded._crew, "run", lambda work: threads.append(threading.current_thread()))
+    bench.client.stay_in_thread()
+    ident = run(bench, "submit").request_id
+    assert bench.client.status(ident, bench.deadline()).state in ("PROCESSING", "COMPLETED")
+    assert threads == []
+
+
+def test_threads_of_exchanges_serve_again(bench: Bench) -> None:
+    gateway_script(bench.server)
+    ident = run(bench, "submit").request_id
+    before = {thread for thread in threading.enumerate() if thread.name == "chroma-http"}
+    for _ in range(20):
+        bench.client.status(ident, bench.deadline())
+    after = {thread for thread in threading.enumerate() if thread.name == "chroma-http"}
+    assert len(after - before) <= 1
 
 
 def test_an_id_is_taken_from_an_answer_whose_length_lies(bench: Bench) -> None:
