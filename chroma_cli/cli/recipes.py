@@ -61,13 +61,14 @@ def of_word(run: Run, word: str) -> Recipe:
 
 
 def as_object(path: Path, found: Recipe, command: str | None) -> dict[str, Any]:
-    """One picture's recipe for ``--json``."""
+    """One picture's recipe for ``--json``; ``sample`` counts from 1 and is null for a picture made alone."""
     return {
         "file": str(path.absolute()),
         "origin": found.origin,
         "request": dict(found.request),
         "request_id": found.request_id,
         "seed": found.seed,
+        "sample": found.sample,
         "created_at": found.created,
         "tool": found.tool,
         "sandbox": found.sandbox,
@@ -81,9 +82,12 @@ def show(run: Run, path: Path, found: Recipe, *, many: bool) -> None:
     output = run.output
     if many:
         output.result(f"{path}:")
-    lines = [(name, found.request[name]) for name in schema.BY_NAME if found.request.get(name) is not None]
+    values = dict(found.request)
     if found.seed is not None:
-        lines = [(name, found.seed if name == "seed" else value) for name, value in lines]
+        values["seed"] = found.seed
+    if found.sample is not None:
+        values["samples"] = f"number {found.sample} of {values.get('samples', 'several')}"
+    lines = [(name, values[name]) for name in schema.BY_NAME if values.get(name) is not None]
     more = {"request id": found.request_id, "created": found.created, "tool": found.tool}
     lines += [(name, value) for name, value in more.items() if value is not None]
     width = max((len(name) for name, _ in lines), default=0)

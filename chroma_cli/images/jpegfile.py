@@ -16,6 +16,7 @@ from typing import BinaryIO, Final
 from chroma_cli.images import exif, xmp
 from chroma_cli.images.parts import (
     MAX_METADATA,
+    SANDBOX,
     Bounded,
     CannotExtend,
     Damaged,
@@ -28,6 +29,7 @@ from chroma_cli.images.parts import (
 _APP0: Final = 0xE0
 _APP1: Final = 0xE1
 _APP2: Final = 0xE2
+_COMMENT: Final = 0xFE
 _EXIF: Final = b"Exif\0\0"
 _XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _MORE_XMP: Final = b"http://ns.adobe.com/xmp/extension/\0"
@@ -57,6 +59,7 @@ class _Layout:
     xmp: list[tuple[int, int, bytes]] = field(default_factory=list)
     more: list[bytes] = field(default_factory=list)
     has_profile: bool = False
+    sandbox: bool = False
 
 
 def read(source: BinaryIO) -> Found:
@@ -76,6 +79,7 @@ def plan(file: Bounded, metadata: Metadata) -> Plan:
     layout = _scan(file)
     if len(layout.exif) > 1 or len(layout.xmp) > 1:
         raise CannotExtend("it has more than one EXIF or XMP segment")
+    metadata = metadata.fitting(sandbox=layout.sandbox)
     notes: list[str] = []
     edits: list[Edit] = []
     front = layout.front
@@ -176,6 +180,8 @@ def _take(file: Bounded, layout: _Layout, code: int, at: int, count: int) -> Non
         layout.height, layout.width = struct.unpack(">HH", file.at(at + 1, 4))
     elif code == _APP2:
         layout.has_profile |= file.at(at, min(count, len(_PROFILE))) == _PROFILE
+    elif code == _COMMENT and count == len(SANDBOX):
+        layout.sandbox |= file.at(at, count) == SANDBOX.encode()
     elif code == _APP1:
         start, end = at - 4, at + count
         head = file.at(at, min(count, len(_MORE_XMP)))

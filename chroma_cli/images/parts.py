@@ -21,6 +21,8 @@ MAX_INFLATED: Final = 4 * 1024 * 1024
 MAX_WRITTEN: Final = 2 * 1024 * 1024
 #: Chunks or segments of one file; a walk over so many takes less than a second.
 MAX_PARTS: Final = 250_000
+#: The practice gateway's signature: "Software" of a PNG, comment of a JPEG, ``tiff:Software`` in WebP.
+SANDBOX: Final = "chroma sandbox"
 
 _PIECE: Final = 256 * 1024
 
@@ -41,10 +43,19 @@ class Damaged(ChromaError):
 @dataclass(frozen=True)
 class Metadata:
     """What to put into a picture: XMP properties by qualified name (``xmp:CreatorTool``) in the order of the
-    packet, and the "parameters" text, where one is wanted."""
+    packet, and the "parameters" text, where one is wanted.
+
+    ``in_sandbox`` makes what goes in instead where the file itself bears the signature of the practice
+    gateway: one that runs for itself has an address like any other.
+    """
 
     properties: Mapping[str, str]
     parameters: str | None = None
+    in_sandbox: Callable[[], Metadata] | None = field(default=None, compare=False)
+
+    def fitting(self, *, sandbox: bool) -> Metadata:
+        """What goes into a file that is signed by the practice gateway, or is not."""
+        return self.in_sandbox() if sandbox and self.in_sandbox is not None else self
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,22 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
 from chroma_cli.images import exif, xmp
-from chroma_cli.images.parts import MAX_INFLATED, Bounded, Damaged, Edit, Found, Metadata, Plan
+from chroma_cli.images.parts import (
+    MAX_INFLATED,
+    SANDBOX,
+    Bounded,
+    Damaged,
+    Edit,
+    Found,
+    Metadata,
+    Plan,
+)
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 PARAMETERS: Final = "parameters"
 _XMP: Final = "XML:com.adobe.xmp"
 _WANTED: Final = (PARAMETERS, _XMP)
+_SIGNATURE_OF_SANDBOX: Final = f"Software\0{SANDBOX}".encode()
 _TEXTS: Final = (b"tEXt", b"zTXt", b"iTXt")
 _LONGEST_KEYWORD: Final = 79
 _MAX_LENGTH: Final = 2**31 - 1
@@ -32,6 +42,7 @@ class _Layout:
     texts: dict[str, str] = field(default_factory=dict)
     packets: list[tuple[int, int, bytes]] = field(default_factory=list)
     exif: bytes | None = None
+    sandbox: bool = False
 
 
 def read(source: BinaryIO) -> Found:
@@ -46,6 +57,7 @@ def plan(file: Bounded, metadata: Metadata, *, front: bool = False) -> Plan:
     """Raises :class:`Damaged` or CannotExtend. ``front``: the file may end where the pixels begin; a packet
     behind them is then not seen."""
     layout = _scan(file, front=front)
+    metadata = metadata.fitting(sandbox=layout.sandbox)
     theirs = layout.packets[0][2] if layout.packets else None
     new = _itxt(_XMP, xmp.merged(theirs, metadata.properties))
     if metadata.parameters is not None:
@@ -109,6 +121,7 @@ def _take_text(file: Bounded, layout: _Layout, at: int, length: int, kind: bytes
     """Read a chunk if its keyword is a wanted one; all others are passed over, however large."""
     head = file.at(at + 8, min(length, _LONGEST_KEYWORD + 1))
     keyword = head.partition(b"\0")[0].decode("latin-1")
+    layout.sandbox |= kind == b"tEXt" and head == _SIGNATURE_OF_SANDBOX
     if keyword not in _WANTED or len(keyword) == len(head):
         return
     rest = _body(file, at, length, kind)[len(keyword) + 1 :]

@@ -12,7 +12,7 @@ import re
 import shlex
 import stat
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
 
@@ -34,6 +34,8 @@ _SHAPE: Final = (schema.ASPECT_RATIO, schema.WIDTH, schema.HEIGHT)
 _SHAPE_OPTIONS: Final = frozenset(("aspect", "size", "width", "height"))
 #: One argument of a command may be 128 KB on Linux; a longer prompt has to come through stdin.
 _LONGEST_ARGUMENT: Final = 100_000
+#: More than any job has: such a number in a file is nonsense.
+_MOST_SAMPLES: Final = 1_000_000_000
 _PROPERTIES: Final = (xmp.RECIPE, xmp.CREATOR_TOOL, xmp.CREATE_DATE)
 #: JSON keeps these characters as they are, XML 1.0 has no place for them or readers drop them.
 _NOT_FOR_XML: Final = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
@@ -45,8 +47,9 @@ class Recipe:
 
     ``request`` is the exact body that was sent (``origin`` chroma) or what maps of another tool's text
     (``origin`` parameters), in the gateway's names, unchecked: it came from a file. ``seed`` is the one that
-    the picture was made with, where that is known; ``created`` is UTC; ``left_out`` are the settings of a
-    text that this model does not have or allow.
+    the picture was made with, where that is known; ``sample`` is which of the pictures of its job it is,
+    counted from 1, None where it is the only one; ``created`` is UTC; ``left_out`` are the settings of a text
+    that this model does not have or allow.
     """
 
     request: Mapping[str, Any]
@@ -56,6 +59,7 @@ class Recipe:
     tool: str | None = TOOL
     sandbox: bool = False
     seed: int | None = None
+    sample: int | None = None
     left_out: tuple[str, ...] = ()
 
     def options(self) -> dict[str, object]:
@@ -146,7 +150,8 @@ def metadata(recipe: Recipe, level: Literal["full", "source-only"]) -> Metadata:
     """What to put into a picture that was made by ``recipe``, whose request has been checked.
 
     Every picture bears the same source type, those of the practice gateway too: they stand in for the
-    model's. What tells them apart is the tool's name, the model's name and the recipe.
+    model's. What tells them apart is the tool's name, the model's name and the recipe. Where only the picture
+    itself tells that it comes from there, it gets the same.
     """
     if level == "source-only":
         return Metadata({xmp.SOURCE_TYPE: TRAINED_MODEL})
@@ -157,7 +162,9 @@ def metadata(recipe: Recipe, level: Literal["full", "source-only"]) -> Metadata:
     properties[xmp.RECIPE] = _as_json(recipe)
     request = ImageRequest.from_payload(recipe.request)
     seed = recipe.seed if recipe.seed is not None else request.seed
-    return Metadata(properties, parameters.write(request, seed=seed, sandbox=recipe.sandbox))
+    text = parameters.write(request, seed=seed, sandbox=recipe.sandbox)
+    practised = None if recipe.sandbox else lambda: metadata(replace(recipe, sandbox=True), level)
+    return Metadata(properties, text, practised)
 
 
 def _as_json(recipe: Recipe) -> str:
@@ -170,6 +177,8 @@ def _as_json(recipe: Recipe) -> str:
         "tool": recipe.tool,
         "sandbox": recipe.sandbox,
     }
+    if recipe.sample is not None:
+        record["sample"] = recipe.sample
     text = json.dumps(record, ensure_ascii=False)
     return _NOT_FOR_XML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
@@ -239,7 +248,7 @@ def _from_packets(packets: tuple[bytes, ...]) -> Recipe | None:
     request = record.get("request")
     if not isinstance(request, dict):
         raise Damaged("The recipe in the file is damaged: there is no request in it.")
-    seed = record.get("seed")
+    seed, sample = record.get("seed"), record.get("sample")
     return Recipe(
         request,
         "chroma",
@@ -248,6 +257,7 @@ def _from_packets(packets: tuple[bytes, ...]) -> Recipe | None:
         tool=_text(record.get("tool")),
         sandbox=record.get("sandbox") is True,
         seed=seed if type(seed) is int else None,
+        sample=sample if type(sample) is int and 0 < sample < _MOST_SAMPLES else None,
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
 from chroma_cli.images import exif, xmp
-from chroma_cli.images.parts import Bounded, CannotExtend, Damaged, Edit, Found, Metadata, Plan
+from chroma_cli.images.parts import SANDBOX, Bounded, CannotExtend, Damaged, Edit, Found, Metadata, Plan
 
 _HAS_PROFILE: Final = 0x20
 _HAS_ALPHA: Final = 0x10
@@ -19,6 +19,7 @@ _HAS_EXIF: Final = 0x08
 _HAS_XMP: Final = 0x04
 _EXIF_PREFIX: Final = b"Exif\0\0"  # of JPEG; some writers put it here too
 _MAX_RIFF: Final = 2**32 - 10
+_SIGNATURE_OF_SANDBOX: Final = f"<tiff:Software>{SANDBOX}</tiff:Software>".encode()
 
 
 @dataclass
@@ -46,6 +47,8 @@ def read(source: BinaryIO) -> Found:
 def plan(file: Bounded, metadata: Metadata) -> Plan:
     """Raises :class:`Damaged` or CannotExtend."""
     layout = _scan(file)
+    theirs = layout.metadata.get(b"XMP ")
+    metadata = metadata.fitting(sandbox=theirs is not None and _SIGNATURE_OF_SANDBOX in theirs[2])
     notes: list[str] = []
     new: dict[bytes, bytes] = {}
     if metadata.parameters is not None:
@@ -56,7 +59,6 @@ def plan(file: Bounded, metadata: Metadata) -> Plan:
             notes.append(
                 "the picture has a user comment of its own, so the recipe stands in its XMP packet only"
             )
-    theirs = layout.metadata.get(b"XMP ")
     new[b"XMP "] = xmp.merged(theirs[2] if theirs else None, metadata.properties)
     return _edits(layout, new), tuple(notes)
 

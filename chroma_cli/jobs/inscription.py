@@ -11,6 +11,7 @@ from chroma_cli.images.parts import Metadata
 from chroma_cli.images.recipe import Recipe
 from chroma_cli.images.spool import Spool
 from chroma_cli.jobs.records import JobRow
+from chroma_cli.request import schema
 
 Level = Literal["full", "source-only", "none"]
 DEFAULT: Final[Level] = "full"
@@ -29,27 +30,32 @@ def as_level(word: object) -> Level | None:
     return next((level for level in get_args(Level) if level == word), None)
 
 
-def recipe_of(job: JobRow) -> Recipe | None:
-    """The recipe of a job whose request is known.
+def recipe_of(job: JobRow, index: int = 0) -> Recipe | None:
+    """The recipe of sample ``index`` (from 0) of a job whose request is known.
 
-    Its date is the job's, so that a picture which is saved again after a crash has the same bytes.
+    In the recipe, samples count from 1, and one that is alone bears no number. The date is the job's, so that
+    a picture which is saved again after a crash has the same bytes.
     """
     if not job.request:
         return None
+    samples = job.request.get(schema.SAMPLES.name)
+    several = index > 0 or (type(samples) is int and samples > 1)
     return Recipe(
         dict(job.request),
         request_id=job.request_id,
         created=utc_text(job.created_at),
         sandbox=job.base_url == "sandbox",
         seed=job.seed,
+        sample=index + 1 if several else None,
     )
 
 
-def metadata_of(job: JobRow, level: Level) -> Metadata | None:
-    """What goes into each picture of the job; of a job submitted elsewhere only the source is known."""
+def metadata_of(job: JobRow, level: Level, index: int = 0) -> Metadata | None:
+    """What goes into sample ``index`` (from 0) of the job; of a job submitted elsewhere only the source is
+    known."""
     if level == "none":
         return None
-    known = recipe_of(job)
+    known = recipe_of(job, index)
     if known is None:
         return Metadata({xmp.SOURCE_TYPE: recipe.TRAINED_MODEL})
     return recipe.metadata(known, level)

@@ -179,7 +179,7 @@ class Pictures:
                     held.discard()
         url = self._address(job.sources[index])
         with self._spool(job, destination, index) as fresh:
-            sink = Inscriber(fresh, self._metadata(job))
+            sink = Inscriber(fresh, self._metadata(job, index))
             info = self._downloaded(fresh, sink, url, deadline)
             if sink.done:
                 saved = self._place(fresh, job, destination, info, url)
@@ -240,15 +240,15 @@ class Pictures:
             url=url,
         )
 
-    def _metadata(self, job: JobRow) -> Metadata | None:
-        return inscription.metadata_of(job, self.metadata or inscription.level_of(job))
+    def _metadata(self, job: JobRow, index: int) -> Metadata | None:
+        return inscription.metadata_of(job, self.metadata or inscription.level_of(job), index)
 
     def _inscribed(
         self, ready: Spool, job: JobRow, destination: Destination, info: decode.ImageInfo
     ) -> tuple[Spool | None, tuple[str, ...]]:
         """A copy of the picture with its recipe in it; None, perhaps with a warning, where it stays as it
         came."""
-        metadata = self._metadata(job)
+        metadata = self._metadata(job, ready.ordinal)
         if metadata is None:
             return None, ()
         try:

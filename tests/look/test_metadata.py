@@ -12,6 +12,9 @@ from look_kit import encoded, pixels
 from PIL import PngImagePlugin
 from running import run_process
 
+from chroma_cli.sandbox.server import SandboxServer
+from chroma_cli.sandbox.world import WorldOptions
+
 Exiftool = Callable[[Path], dict[str, Any]]
 TRAINED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 SOURCE = "XMP-iptcExt:DigitalSourceType"
@@ -244,3 +247,59 @@ def test_sandbox_pictures_say_so(studio: Any, exiftool: Exiftool) -> None:
         assert studio.recipe(studio.here / name)["sandbox"] is True
         text = tags["PNG:Parameters" if image_format == "png" else "ExifIFD:UserComment"]
         assert "Model: Chroma sandbox" in text
+
+
+@pytest.mark.parametrize("way", [[], ["--sync"], ["--base64"]])
+def test_pictures_of_a_sandbox_that_runs_for_itself_say_so_too(
+    studio: Any, exiftool: Exiftool, way: list[str]
+) -> None:
+    with SandboxServer(None, WorldOptions(latency=0.0)) as server:
+        for image_format in FORMATS:
+            name = f"{image_format}.{ENDING[image_format]}"
+            options = (
+                "--format",
+                image_format,
+                "--size",
+                "768x768",
+                "--base-url",
+                server.base_url,
+                "-o",
+                name,
+            )
+            path = studio.made("a fox", *options, *way, "-o", name)
+            tags = exiftool(path)
+            assert tags["XMP-xmp:CreatorTool"].endswith("(sandbox)")
+            assert studio.recipe(path)["sandbox"] is True
+            text = tags["PNG:Parameters" if image_format == "png" else "ExifIFD:UserComment"]
+            assert text.endswith("Model: Chroma sandbox")
+
+
+def test_words_about_the_sandbox_are_not_its_signature(studio: Any) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Software", "not the chroma sandbox")
+    studio.serve(encoded(pnginfo=info))
+    assert studio.recipe(studio.made("chroma sandbox", "-o", "fox.png"))["sandbox"] is False
+    studio.serve(encoded("jpeg", comment="chroma sandbox?"))
+    assert studio.recipe(studio.made("chroma sandbox", "-o", "fox.jpg"))["sandbox"] is False
+
+
+# --- several samples ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", [[], ["--base64"]])
+def test_a_picture_of_several_knows_which_it_is(studio: Any, way: list[str]) -> None:
+    for level in ("full", "source-only"):
+        studio.config(f'[defaults]\nmetadata = "{level}"\n')
+        assert studio("generate", "a fox", "--samples", "3", "-o", f"{level}.png", *way).code == 0
+    found = [studio.recipe(studio.here / f"full-{number}.png") for number in (1, 2, 3)]
+    assert [one["sample"] for one in found] == [1, 2, 3]
+    assert all(one["request"] == studio.bodies[0] for one in found), "and the body is what was sent"
+    assert "number 2 of 3" in studio("inspect", "full-2.png").out
+    assert studio.dry("--from", "full-2.png")["samples"] == 1
+    assert b"sample" not in (studio.here / "source-only-2.png").read_bytes()
+
+
+def test_a_picture_that_is_alone_has_no_number(studio: Any, exiftool: Exiftool) -> None:
+    path = studio.made("a fox", "-o", "fox.png")
+    assert studio.recipe(path)["sample"] is None
+    assert "sample" not in json.loads(exiftool(path)["XMP-chroma:Recipe"])
