@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from chroma_cli.cli import jobsel, text
 from chroma_cli.errors import ChromaError, NotFound
-from chroma_cli.images import disk, recipe
+from chroma_cli.images import disk, recipe, sheetmark
 from chroma_cli.images.recipe import Recipe
 from chroma_cli.request import schema
 
@@ -23,7 +23,10 @@ class NoRecipe(NotFound):
 
 
 def pictures(run: Run, named: Sequence[Path]) -> list[Path]:
-    """The files that are meant: folders stand for the pictures below them. Raises :class:`NotFound`."""
+    """The files that are meant: folders stand for the pictures below them, contact sheets left out.
+
+    Raises :class:`NotFound`.
+    """
     from chroma_cli.images import cards
 
     found: list[Path] = []
@@ -32,17 +35,30 @@ def pictures(run: Run, named: Sequence[Path]) -> list[Path]:
             inside = cards.walk(
                 path, unreadable=lambda name: run.output.warning(f"{name} cannot be looked into.")
             )
-            if not inside:
-                raise NotFound(f"{path} holds no pictures.")
-            found += inside
+            kept = [one for one in inside if sheetmark.mark_of(one) is None]
+            if not kept:
+                raise NotFound(f"{path} holds no pictures{' but contact sheets' if inside else ''}.")
+            _tell_left_out(run, path, len(inside) - len(kept))
+            found += kept
         else:
             found.append(path)
     return list(dict.fromkeys(found))
 
 
+def _tell_left_out(run: Run, folder: Path, count: int) -> None:
+    if count:
+        what = "1 contact sheet is" if count == 1 else f"{count} contact sheets are"
+        run.output.note(f"{folder}: {what} left out.")
+
+
 def of_file(path: Path) -> Recipe:
     """Raises :class:`NoRecipe`, and what reading the file raises."""
     found = recipe.recipe_of(path)
+    if found is None and sheetmark.mark_of(path) is not None:
+        raise NoRecipe(
+            f"{path}: this is a contact sheet; the recipes are in the pictures that it shows.",
+            hint="Inspect the pictures, or their folder.",
+        )
     if found is None:
         raise NoRecipe(f"{path}: there is no recipe in this picture.")
     return found

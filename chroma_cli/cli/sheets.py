@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from chroma_cli.cli import recipes
 from chroma_cli.errors import BrokenImage, ChromaError, NotFound, OutputError, OutputExists, UsageError
 from chroma_cli.images import cards as pictures
-from chroma_cli.images import disk, recipe
+from chroma_cli.images import disk, recipe, sheetmark
 from chroma_cli.images.arrangement import Axis
 from chroma_cli.images.cards import Card
 from chroma_cli.images.naming import FORMAT_OF_ENDING
@@ -61,16 +61,27 @@ def write(
     columns: int | None = None,
     axes: Sequence[Axis] = (),
     overwrite: bool = False,
+    sweep: str | None = None,
 ) -> Path:
-    """Draw a contact sheet into ``target`` and return its absolute path."""
+    """Draw a contact sheet into ``target`` and return its absolute path. ``sweep`` names the sweep that it
+    shows, by :func:`chroma_cli.images.sheetmark.properties`, as far as metadata is wanted at all."""
     from chroma_cli.images.sheet import make_sheet
 
     ending = target.suffix.lower().lstrip(".")
     if ending not in FORMAT_OF_ENDING:
         raise UsageError(f"--output: {target.name!r} ends in none of .png, .jpg, .jpeg, .webp.")
     check_target(target, overwrite=overwrite)
+    of_model = any(card.recipe or sheetmark.is_of_model(card.path) for card in found)
+    marks = sheetmark.properties(run.metadata or "full", of_model=of_model, sweep=sweep)
     with whole_file(target, overwrite=overwrite) as file:
-        drawn = make_sheet(found, file, image_format=FORMAT_OF_ENDING[ending], columns=columns, axes=axes)
+        drawn = make_sheet(
+            found,
+            file,
+            image_format=FORMAT_OF_ENDING[ending],
+            columns=columns,
+            axes=axes,
+            properties=marks,
+        )
     for name, why in drawn.unreadable:
         run.output.warning(f"{name}: {why}")
     return target.absolute()

@@ -28,7 +28,7 @@ from chroma_cli.errors import (
     SomeUnfinished,
     UsageError,
 )
-from chroma_cli.images import disk, naming
+from chroma_cli.images import disk, naming, sheetmark
 from chroma_cli.images.arrangement import Axis
 from chroma_cli.jobs.manifest import Image, Manifest
 from chroma_cli.jobs.outputs import Outputs, OutputTemplate
@@ -289,7 +289,10 @@ def _pictures(requests: Iterable[ImageRequest]) -> int:
 
 
 def _sheet(run: Run, source: Source, axes: dict[str, list[str]]) -> None:
-    """A contact sheet beside the pictures that are there; the first axis goes across."""
+    """A contact sheet beside the pictures that are there; the first axis goes across.
+
+    One of the same sweep is made anew: it may show less, from a run that was not finished.
+    """
     made = [path for image in source.images for path in image.paths if path.exists()]
     if len(made) < 2:
         return
@@ -297,16 +300,34 @@ def _sheet(run: Run, source: Source, axes: dict[str, list[str]]) -> None:
     folder = Path(os.path.commonpath([path.parent for path in made]))
     stem = f"{naming.slug(first.request.prompt)}-sheet"
     overwrite = bool(run.given["overwrite"])
-    [number] = naming.free_numbers(1, 0, lambda n: not overwrite and disk.exists(folder / _numbered(stem, n)))
+    name = _identity(source)
+
+    def ours(path: Path) -> bool:
+        mark = sheetmark.mark_of(path)
+        return mark is not None and mark.sweep == name
+
+    def taken(number: int) -> bool:
+        path = folder / _numbered(stem, number)
+        return not overwrite and disk.exists(path) and not ours(path)
+
+    [number] = naming.free_numbers(1, 0, taken)
     across = [Axis(name, tuple(_values(name, words))) for name, words in axes.items()]
     found = sheets.cards(run, made)
     target = folder / _numbered(stem, number)
-    written = sheets.write(run, found, target, axes=list(reversed(across)), overwrite=overwrite)
+    written = sheets.write(
+        run, found, target, axes=list(reversed(across)), overwrite=overwrite or ours(target), sweep=name
+    )
     before = folder / _numbered(stem, number - 1)
     if number and before.is_file() and filecmp.cmp(written, before, shallow=False):  # nothing was made anew
         written.unlink()
         written = before
     run.output.result(str(written), {"sheet": str(written), "pictures": len(made)})
+
+
+def _identity(source: Source) -> str:
+    """The same for the same requests under the same names, wherever the folder lies."""
+    sweep = [[image.request.payload(), [path.name for path in image.paths]] for image in source.images]
+    return hashlib.sha256(json.dumps(sweep, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _values(name: str, words: list[str]) -> list[Any]:

@@ -24,8 +24,8 @@ from chroma_cli.images.parts import (
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 PARAMETERS: Final = "parameters"
-_XMP: Final = "XML:com.adobe.xmp"
-_WANTED: Final = (PARAMETERS, _XMP)
+XMP_KEYWORD: Final = "XML:com.adobe.xmp"
+_WANTED: Final = (PARAMETERS, XMP_KEYWORD)
 _SIGNATURE_OF_SANDBOX: Final = f"Software\0{SANDBOX}".encode()
 _TEXTS: Final = (b"tEXt", b"zTXt", b"iTXt")
 _LONGEST_KEYWORD: Final = 79
@@ -59,7 +59,7 @@ def plan(file: Bounded, metadata: Metadata, *, front: bool = False) -> Plan:
     layout = _scan(file, front=front)
     metadata = metadata.fitting(sandbox=layout.sandbox)
     theirs = layout.packets[0][2] if layout.packets else None
-    new = _itxt(_XMP, xmp.merged(theirs, metadata.properties))
+    new = _itxt(XMP_KEYWORD, xmp.merged(theirs, metadata.properties))
     if metadata.parameters is not None:
         new += _text(PARAMETERS, metadata.parameters)
     # More than one packet is against the rules: the one that readers see has been extended, others stay.
@@ -126,7 +126,7 @@ def _take_text(file: Bounded, layout: _Layout, at: int, length: int, kind: bytes
         return
     rest = _body(file, at, length, kind)[len(keyword) + 1 :]
     text = _unpacked(kind, rest)
-    if keyword == _XMP:
+    if keyword == XMP_KEYWORD:
         layout.packets.append((at, at + 12 + length, text))
     else:
         layout.texts[keyword] = text.decode("latin-1" if kind != b"iTXt" else "utf-8", "replace")

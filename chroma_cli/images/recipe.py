@@ -192,10 +192,18 @@ def recipe_of(path: Path) -> Recipe | None:
     Raises NotFound when there is no such file or it is no PNG, JPEG or WebP picture, and Damaged when it
     cannot be read or makes no sense. Costs bounded memory and time, however large or hostile the file.
     """
+    found = look(path)
+    try:
+        return recipe_in(found)
+    except Damaged as damage:
+        raise Damaged(f"{path}: {damage.message}") from damage
+
+
+def look(path: Path) -> Found:
+    """All that a picture holds; raises and costs what :func:`recipe_of` does."""
     try:
         with _opened(path) as source:
             found = containers.read(source)
-        recipe = recipe_in(found) if found is not None else None
     except FileNotFoundError as error:
         raise NotFound(f"{path}: there is no such file.") from error
     except OSError as error:
@@ -206,7 +214,7 @@ def recipe_of(path: Path) -> Recipe | None:
         raise Damaged(f"{path}: {damage.message}") from damage
     if found is None:
         raise NotFound(f"{path} is no PNG, JPEG or WebP picture.")
-    return recipe
+    return found
 
 
 def _opened(path: Path) -> BinaryIO:

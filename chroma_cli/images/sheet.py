@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from chroma_cli.errors import BrokenImage, UsageError
 from chroma_cli.images import cards as pictures
+from chroma_cli.images import xmp
 from chroma_cli.images.arrangement import Axis, Head, Plan, Slot, as_grid, by_axes, shared_by_all
 from chroma_cli.images.cards import Card
 from chroma_cli.images.lettering import ELLIPSIS, Pen, pen
+from chroma_cli.images.pngfile import XMP_KEYWORD
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
@@ -63,13 +65,15 @@ def make_sheet(
     columns: int | None = None,
     axes: Sequence[Axis] = (),
     cell: int | None = None,
+    properties: Mapping[str, str] | None = None,
     on_picture: Callable[[int, int], None] | None = None,
 ) -> Sheet:
     """Draw the cards into one PNG, JPEG or WebP and write it to ``out``.
 
     ``axes``: one (columns) or two (rows, columns); where a card does not fit them, the sheet is an ordinary
     grid. ``cell``: the side in pixels of a square picture; smaller where the sheet would get too large.
-    ``on_picture`` hears how many are done, of how many. A file that cannot be shown gets a place that says
+    ``properties`` (XMP, by qualified name) go into the file. ``on_picture`` hears how many are done, of how
+    many. A file that cannot be shown gets a place that says
     so. Raises UsageError for no cards, more than 1,000, or an impossible number of columns.
     """
     if not cards:
@@ -81,7 +85,9 @@ def make_sheet(
     plan = by_axes(cards, axes, columns) or as_grid(cards, columns, axes)
     shapes = [_shape(card) for card in cards]
     layout = _fitting(plan, shapes, shared_by_all(cards), cell)
-    return _draw(layout, out, image_format, on_picture)
+    canvas, sheet = _draw(layout, on_picture)
+    canvas.save(out, image_format.upper(), **_saving(image_format, properties))
+    return sheet
 
 
 def _shape(card: Card) -> tuple[int, int]:
@@ -277,9 +283,7 @@ def _beside(name: str, with_pen: Pen) -> float:
 # --- drawing -----------------------------------------------------------------------------------------------
 
 
-def _draw(
-    layout: _Layout, out: BinaryIO, image_format: str, on_picture: Callable[[int, int], None] | None
-) -> Sheet:
+def _draw(layout: _Layout, on_picture: Callable[[int, int], None] | None) -> tuple[Image.Image, Sheet]:
     from PIL import Image, ImageDraw
 
     canvas = Image.new("RGB", (layout.width, layout.height), _GROUND)
@@ -299,8 +303,9 @@ def _draw(
         _write(draw, label, left, top + layout.box[1] + layout.gap // 2)
         if on_picture is not None:
             on_picture(number, len(layout.plan.slots))
-    canvas.save(out, image_format.upper(), **_SAVING.get(image_format, {}))
-    return Sheet(layout.width, layout.height, layout.plan.columns, layout.plan.rows, tuple(unreadable))
+    return canvas, Sheet(
+        layout.width, layout.height, layout.plan.columns, layout.plan.rows, tuple(unreadable)
+    )
 
 
 #: More effort makes a sheet hardly smaller, and 100 pictures twice as slow.
@@ -309,6 +314,21 @@ _SAVING: Final[Mapping[str, dict[str, int]]] = {
     "jpeg": {"quality": 92},
     "webp": {"quality": 92},
 }
+
+
+def _saving(image_format: str, properties: Mapping[str, str] | None) -> dict[str, Any]:
+    """Options for Pillow: the effort, and the XMP packet if there is one."""
+    options: dict[str, Any] = dict(_SAVING.get(image_format, {}))
+    if not properties:
+        return options
+    packet = xmp.packet(properties)
+    if image_format != "png":
+        return {**options, "xmp": packet}
+    from PIL.PngImagePlugin import PngInfo
+
+    texts = PngInfo()
+    texts.add_itxt(XMP_KEYWORD, packet.decode())
+    return {**options, "pnginfo": texts}
 
 
 def _place(

@@ -20,6 +20,8 @@ SOURCE_TYPE: Final = "Iptc4xmpExt:DigitalSourceType"
 CREATOR_TOOL: Final = "xmp:CreatorTool"
 CREATE_DATE: Final = "xmp:CreateDate"
 RECIPE: Final = "chroma:Recipe"
+SHEET: Final = "chroma:Sheet"
+SWEEP: Final = "chroma:Sweep"
 EXTENDED: Final = "xmpNote:HasExtendedXMP"
 
 NAMESPACES: Final = {

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from look_kit import encoded, peak_of
 from PIL import Image
+
+from chroma_cli.images import sheetmark, xmp
 
 
 def plain(folder: Path, *names: str, size: tuple[int, int] = (64, 48)) -> list[Path]:
@@ -157,3 +160,105 @@ def test_ten_by_ten_large_pictures_in_500_mb(studio: Any) -> None:
     assert code == 0
     assert peak < 500_000
     assert min(shape(studio.here / "sheet.webp")[1]) > 2000
+
+
+# --- a sheet is no picture ---------------------------------------------------------------------------------
+
+SOURCE = "XMP-iptcExt:DigitalSourceType"
+FORMATS = ("png", "jpg", "webp")
+
+
+@pytest.fixture
+def folder(studio: Any) -> Path:
+    """Two pictures with recipes, and a sheet of them in each format."""
+    for cfg in ("5", "7"):
+        studio.made("a fox", "--cfg", cfg, "--seed", "1", "-o", f"foxes/fox-{cfg}.png")
+    for ending in FORMATS:
+        assert studio("sheet", "foxes/fox-5.png", "foxes/fox-7.png", "-o", f"foxes/both.{ending}").code == 0
+    found: Path = studio.here / "foxes"
+    return found
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_sheet_says_what_it_is(
+    folder: Path, exiftool: Callable[[Path], dict[str, Any]], ending: str
+) -> None:
+    tags = exiftool(folder / f"both.{ending}")
+    assert not [name for name in tags if "Warning" in name]
+    assert tags[SOURCE] == sheetmark.COMPOSITE
+    assert tags["XMP-xmp:CreatorTool"].startswith("chroma ")
+    assert tags["XMP-chroma:Sheet"] == "contact sheet"
+    assert not [name for name in tags if name.endswith((":Recipe", ":Sweep", ":CreateDate"))]
+
+
+def test_in_a_folder_sheets_are_left_out(studio: Any, folder: Path) -> None:
+    assert len(studio("inspect", "foxes", "--json").json) == 2
+    assert studio("sheet", "foxes", "-o", "all.png", "--json").json[0]["pictures"] == 2
+    ran = studio("gallery", "foxes")
+    assert ran.code == 0
+    assert "3 contact sheets are left out" in ran.err
+    assert "both." not in (folder / "index.html").read_text(encoding="utf-8")
+    for name in ("fox-5.png", "fox-7.png"):
+        (folder / name).unlink()
+    for command in ("inspect", "sheet", "gallery"):
+        ran = studio(command, "foxes", "--json")
+        assert ran.code == 8
+        assert "contact sheets" in ran.error["message"]
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_sheet_that_is_named_is_taken(studio: Any, folder: Path, ending: str) -> None:
+    named = folder / f"both.{ending}"
+    ran = studio("sheet", folder / "fox-5.png", named, "-o", "s.png")
+    assert ran.lines == [str(studio.here / "s.png")]
+    assert f"both.{ending} is a contact sheet itself" in ran.err
+    ran = studio("inspect", named, "--json")
+    assert (ran.code, ran.error["type"]) == (8, "no_recipe")
+    assert "this is a contact sheet" in ran.error["message"]
+    assert studio("generate", "--from", named).code == 8
+    assert studio("inspect", folder, named).code == 11, "one of three pictures, since it is named"
+
+
+def test_of_pictures_that_nobody_knows_nothing_is_claimed(
+    studio: Any, exiftool: Callable[[Path], dict[str, Any]]
+) -> None:
+    assert studio("sheet", *plain(studio.here, "a.png", "b.jpg"), "-o", "s.png").code == 0
+    tags = exiftool(studio.here / "s.png")
+    assert SOURCE not in tags
+    assert tags["XMP-chroma:Sheet"] == "contact sheet"
+    assert studio("sheet", ".", "-o", "t.png", "--json").json[0]["pictures"] == 2
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_sheet_says_as_much_as_the_config_file_lets_it(
+    studio: Any, folder: Path, exiftool: Callable[[Path], dict[str, Any]], ending: str
+) -> None:
+    studio.config('[defaults]\nmetadata = "source-only"\n')
+    assert studio("sheet", folder, "-o", f"source.{ending}").code == 0
+    tags = exiftool(studio.here / f"source.{ending}")
+    assert {name: text for name, text in tags.items() if name.startswith("XMP-")} == {
+        **{name: text for name, text in tags.items() if name == "XMP-x:XMPToolkit"},
+        SOURCE: sheetmark.COMPOSITE,
+    }
+    assert "contact sheet" in studio("inspect", f"source.{ending}").err
+    studio.config('[defaults]\nmetadata = "none"\n')
+    assert studio("sheet", folder, "-o", f"none.{ending}").code == 0
+    assert b"xmp" not in (studio.here / f"none.{ending}").read_bytes()[:2000].lower()
+    assert studio("inspect", f"none.{ending}").code == 8
+
+
+def test_source_only_pictures_make_a_sheet_of_a_model(
+    studio: Any, exiftool: Callable[[Path], dict[str, Any]]
+) -> None:
+    studio.config('[defaults]\nmetadata = "source-only"\n')
+    path = studio.made("a fox", "-o", "fox.png")
+    studio.config("")
+    assert studio("sheet", path, "-o", "s.png").code == 0
+    assert exiftool(studio.here / "s.png")[SOURCE] == sheetmark.COMPOSITE
+
+
+def test_the_composite_of_another_program_is_a_picture(studio: Any) -> None:
+    packet = xmp.packet({xmp.SOURCE_TYPE: sheetmark.COMPOSITE, xmp.CREATOR_TOOL: "another"})
+    (studio.here / "p").mkdir()
+    (studio.here / "p" / "theirs.webp").write_bytes(encoded("webp", (64, 64), xmp=packet))
+    assert studio("sheet", "p", "-o", "s.png", "--json").json[0]["pictures"] == 1

@@ -297,6 +297,46 @@ def test_one_that_fails_leaves_the_others_a_sheet_and_11(studio: Any) -> None:
     assert len(pictures(studio.here)) == 3
 
 
+def sheets(folder: Path) -> list[str]:
+    return [name for name in names(folder) if "sheet" in name]
+
+
+def test_the_sheet_of_a_sweep_that_is_finished_later_is_whole(studio: Any) -> None:
+    failed = Reply.json({"status": "FAILED", "error": "blocked"}, 422)
+    by_cfg(studio, lambda _, body: failed if body["cfg"] == 7 else None)
+    part = studio("generate", "a fox", "--sweep", "cfg=5,7,9", "-o", "out/", "--json")
+    assert (part.code, part.json[-1]["pictures"]) == (11, 2)
+    [sheet] = sheets(studio.here / "out")
+    path = studio.here / "out" / sheet
+    before = path.read_bytes()
+    by_cfg(studio, lambda *_: None)
+    whole = studio("generate", "a fox", "--sweep", "cfg=5,7,9", "-o", "out/", "--json")
+    assert (whole.code, whole.json[-1]) == (0, {"schema": 1, "sheet": str(path), "pictures": 3})
+    assert sheets(studio.here / "out") == [sheet], "nothing is left that says something else"
+    assert path.read_bytes() != before
+    assert studio("generate", "a crow", "--sweep", "cfg=5,7,9", "-o", "crow/").code == 0
+    assert path.read_bytes() != (studio.here / "crow" / sheets(studio.here / "crow")[0]).read_bytes()
+
+
+def test_the_sheet_of_another_sweep_and_a_file_of_somebody_else_stay(studio: Any) -> None:
+    assert studio("generate", "a fox", "--sweep", "cfg=5,7").code == 0
+    [first] = sheets(studio.here)
+    kept = (studio.here / first).read_bytes()
+    (studio.here / "a-fox-sheet-1.png").write_bytes(b"mine")
+    for _ in range(2):
+        assert studio("generate", "a fox", "--sweep", "cfg=5,7,9").code == 0
+        assert sheets(studio.here) == ["a-fox-sheet-1.png", "a-fox-sheet-2.png", first]
+    assert (studio.here / first).read_bytes() == kept
+    assert (studio.here / "a-fox-sheet-1.png").read_bytes() == b"mine"
+
+
+def test_a_sweep_without_metadata_has_a_sheet_without(studio: Any) -> None:
+    for _ in range(2):
+        assert studio("generate", "a fox", "--sweep", "cfg=5,7", "--no-metadata").code == 0
+        [sheet] = sheets(studio.here)
+    assert b"XMP" not in (studio.here / sheet).read_bytes()
+
+
 def test_no_key(studio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SEGMIND_API_KEY")
     assert studio("generate", "a fox", "--sweep", "cfg=5,7").code == 3

@@ -8,11 +8,11 @@ from chroma_cli.cli import options, sheets
 from chroma_cli.cli.context import Run
 from chroma_cli.cli.options import Opt, takes
 from chroma_cli.errors import InvalidParameters, Problem, UsageError
-from chroma_cli.images import disk
+from chroma_cli.images import disk, sheetmark
 
 EXAMPLES = (
-    "chroma sheet foxes/*.png -o foxes.png",
-    "chroma sheet foxes/ --columns 4 -o foxes.webp",
+    "chroma sheet foxes/ -o foxes.png",
+    "chroma sheet fox-1.png fox-2.png crow.jpg --columns 3 -o animals.webp",
 )
 
 _OWN = (
@@ -33,6 +33,9 @@ def sheet(run: Run) -> None:
     target = Path(given["output"] or "sheet.png")
     if disk.is_folder(target):
         target = target / "sheet.png"
+    for name in given["files"]:
+        if sheetmark.mark_of(Path(name)) is not None:
+            run.output.note(f"{name} is a contact sheet itself; of a folder, those are left out.")
     cards = sheets.cards(run, [Path(name) for name in given["files"]], target=target)
     made = sheets.write(
         run, cards, target, columns=int(columns) if columns else None, overwrite=given["overwrite"]
