@@ -18,8 +18,6 @@ T = TypeVar("T")
 
 #: Longest nap of the waiting side: a Ctrl-C on a platform that cannot interrupt a lock is seen this soon.
 _NAP: Final = 0.25
-#: A thread without a flight ends after so many seconds.
-_IDLE: Final = 5.0
 
 
 class Sink(Protocol):
@@ -103,64 +101,6 @@ def _cut(sock: Any) -> None:
             return  # closed, or not connected yet
 
 
-class _Crew:
-    """Daemon threads for flights; one whose flight has ended waits a while for the next.
-
-    A batch has thousands of short exchanges, and to start a thread costs as much as half of one. A thread
-    whose flight was given up is busy until its work notices, and nobody waits for it.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._idle: list[_Member] = []
-
-    def run(self, work: Callable[[], None]) -> None:
-        with self._lock:
-            member = self._idle.pop() if self._idle else None
-        if member is not None:
-            member.take(work)
-        else:
-            threading.Thread(target=self._serve, args=(work,), name="chroma-http", daemon=True).start()
-
-    def _serve(self, work: Callable[[], None]) -> None:
-        me = _Member()
-        next_work: Callable[[], None] | None = work
-        while next_work is not None:
-            next_work()
-            with self._lock:
-                self._idle.append(me)
-            next_work = me.wait(_IDLE) or self._leave(me)
-
-    def _leave(self, me: _Member) -> Callable[[], None] | None:
-        """Nothing came for a while; work that comes at this very moment is still taken."""
-        with self._lock:
-            if me in self._idle:
-                self._idle.remove(me)
-                return None
-        return me.wait(None)
-
-
-class _Member:
-    """One thread of the crew, waiting for work."""
-
-    def __init__(self) -> None:
-        self._called = threading.Lock()
-        self._called.acquire()
-        self._work: Callable[[], None] | None = None
-
-    def take(self, work: Callable[[], None]) -> None:
-        self._work = work
-        self._called.release()
-
-    def wait(self, seconds: float | None) -> Callable[[], None] | None:
-        self._called.acquire(timeout=-1 if seconds is None else seconds)
-        work, self._work = self._work, None
-        return work
-
-
-_crew = _Crew()
-
-
 class _Watchdog:
     """Gives up exchanges whose time is over, for those that run in the thread of their caller."""
 
@@ -219,7 +159,7 @@ class Flight(Generic[T]):
         """
         if not self._launched:
             self._launched = True
-            _crew.run(self._run)
+            threading.Thread(target=self._run, name="chroma-http", daemon=True).start()
 
     def run(self, seconds: float) -> None:
         """Do the work in this thread; it is given up after that many seconds."""

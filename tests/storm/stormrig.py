@@ -15,6 +15,8 @@ HALTING = Path(__file__).with_name("halting.py")
 KEY = "SG_0123456789abcdef"
 #: What the tests themselves were started with.
 AROUND = os.environ  # noqa: TID251 - of the tests, not of the program
+#: Hundreds of processes, most of them killed, say little about coverage, and start twice as fast without.
+LEFT_OUT = ("CHROMA_", "SEGMIND_", "XDG_", "COVERAGE_")
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Machine:
         kept = {
             name: value
             for name, value in AROUND.items()
-            if not name.startswith(("CHROMA_", "SEGMIND_", "XDG_")) and not name.lower().endswith("_proxy")
+            if not name.startswith(LEFT_OUT) and not name.lower().endswith("_proxy")
         }
         return {
             **kept,
