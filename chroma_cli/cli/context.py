@@ -7,7 +7,7 @@ properties that need them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -74,6 +74,10 @@ class Run:
         self.env = env
         self.given: Mapping[str, Any] = {}
         self.exit_code = ExitCode.OK
+        #: Which of the jobs that are found abandoned this command tells about itself.
+        self.tells: Callable[[JobRow], bool] = lambda job: False
+        #: The numbers of those that a warning told about.
+        self.abandoned: frozenset[int] = frozenset()
         self.clock = SystemClock()
         self._closing = contextlib.ExitStack()
         flags = set(args[: args.index("--")] if "--" in args else args)
@@ -148,7 +152,7 @@ class Run:
     def order(self) -> Order:
         """The request and its surroundings, from all levels; raises with every problem at once."""
         self.check_config()
-        problems: list[Problem] = []
+        problems = self._clashes()
         levels = self.picture_levels(problems)
         file_format = self._attempt(self._file_format, problems)
         timeout = self._attempt(self.timeout, problems)
@@ -168,6 +172,13 @@ class Run:
         for words in built.warnings:
             self.output.warning(words)
         return Order(built.request, built.preset, self.given.get("output"), timeout)
+
+    def _clashes(self) -> list[Problem]:
+        """Options that cannot stand together, whatever their values are."""
+        if self.given.get("sync") and self.given.get("resubmit_unknown"):
+            why = "cannot stand beside --sync: a blocking call is never sent again after a lost answer"
+            return [Problem("--resubmit-unknown", why)]
+        return []
 
     def picture_levels(self, problems: list[Problem] | None = None) -> list[Level]:
         """What was given about the picture, from low to high: config file, ``--from``, options.
@@ -375,17 +386,16 @@ class Run:
 
     def _report_abandoned(self, ledger: Ledger) -> None:
         """Jobs whose program ended between sending and hearing the answer: the next command says so."""
+        from chroma_cli.cli import render
         from chroma_cli.jobs.records import LedgerUnusable
 
         try:
-            abandoned = ledger.sweep()
+            abandoned = [job for job in ledger.sweep() if not self.tells(job)]
         except LedgerUnusable:
             return  # it can be read only; the first write will say so
+        self.abandoned = frozenset(job.number for job in abandoned)
         for job in abandoned:
-            self.output.warning(
-                f"Job {job.number} was being submitted when its program ended: it may exist and may have been"
-                f" charged. It is not sent again by itself. See: chroma jobs --pending"
-            )
+            self.output.warning(render.abandoned_words(job))
 
     def prepare_to_ask(self, jobs: Iterable[JobRow]) -> None:
         """Have the client ready before threads want it; jobs that are settled need none."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chroma_cli.cli import render
 from chroma_cli.errors import Charged, ChromaError, OutputError, OutputExists
@@ -62,12 +64,27 @@ def delivered(run: Run, done: Done) -> ChromaError | None:
 
 def tell_failure(run: Run, error: ChromaError, *, alone: bool = True) -> None:
     """With ``--json`` the job as it was left goes to stdout; of several, each says here what went wrong."""
-    record = error.record
-    if run.output.json and record is not None and not isinstance(error, OutputExists):
-        run.output.result("", render.job_object(record))
+    if error.record is not None and not isinstance(error, OutputExists):
+        _print_json(run, render.job_object(error.record))
     if not alone:
         which = error.request_id or (f"job {error.job}" if error.job is not None else "a job")
         run.output.trouble(f"{which}: {error.message}" + (f" {error.hint}" if error.hint else ""))
+
+
+@contextlib.contextmanager
+def submitting(run: Run) -> Iterator[None]:
+    """A submit that fails inside leaves its job, with ``--json``, on stdout as one that succeeds does."""
+    try:
+        yield
+    except ChromaError as error:
+        if error.record is not None:
+            _print_json(run, render.submitted_object(error.record, run.base_url))
+        raise
+
+
+def _print_json(run: Run, job: Mapping[str, Any]) -> None:
+    if run.output.json:
+        run.output.result("", job)
 
 
 def show(run: Run, done: Done) -> None:

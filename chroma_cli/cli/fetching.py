@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 
 def pending(run: Run) -> list[JobRow]:
-    """The jobs of this gateway that can be brought home now; the others are told about."""
+    """The jobs of this gateway that can be brought home now; the others, or that there are none, is told."""
+    run.tells = lambda job: job.base_url == run.gateway_name
     own = run.book.pending(run.gateway_name)
     left_behind = [job for job in own if _remains(run, job) is not None]
     for job in own:
@@ -48,7 +49,10 @@ def pending(run: Run) -> list[JobRow]:
     busy = [job for job in free if run.book.in_work(job)]
     for job in busy:
         run.output.note(f"Job {job.number} is being worked on by another chroma; left alone.")
-    return [job for job in free if job not in busy]
+    waiting = [job for job in free if job not in busy]
+    if not waiting:
+        run.output.note("Nothing else is pending." if own or others else "Nothing is pending.")
+    return waiting
 
 
 def _remains(run: Run, job: JobRow) -> Destination | None:

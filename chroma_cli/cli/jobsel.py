@@ -32,6 +32,18 @@ def check(idents: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(idents))
 
 
+def named(run: Run, idents: Sequence[str]) -> dict[str, JobRow]:
+    """The jobs that these ids and numbers mean, also those that this ledger never saw; see :func:`check`."""
+    checked = check(idents)
+    tell_of(run, checked)
+    return {ident: find(run, ident) or stranger(run, ident) for ident in checked}
+
+
+def tell_of(run: Run, idents: Sequence[str]) -> None:
+    """This command is about these jobs, so no warning has to mention them; before the ledger is opened."""
+    run.tells = lambda job: not {str(job.number), job.request_id}.isdisjoint(idents)
+
+
 def find(run: Run, ident: str) -> JobRow | None:
     """The job of this ledger; None for an id that it never saw, or when there is no ledger."""
     return run.book.get(ident, run.gateway_name)
@@ -81,5 +93,12 @@ def check_reachable(run: Run, job: JobRow) -> str:
             f"Job {job.number} was paid for, and cannot be had again. {said}".rstrip(),
             job=job.number,
             charged=Charged.YES,
+        )
+    if job.charged is Charged.UNKNOWN:
+        again = f" It was sent again as job {job.superseded_by}." if job.superseded_by is not None else ""
+        raise NotFound(
+            f"Job {job.number} was forgotten, and has no request id to ask with.{again}",
+            job=job.number,
+            charged=Charged.UNKNOWN,
         )
     raise NotFound(f"Job {job.number} was never accepted; there is nothing to fetch.", job=job.number)

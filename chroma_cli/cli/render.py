@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from chroma_cli.cli import text
 from chroma_cli.clock import utc_text
-from chroma_cli.errors import Charged, ChromaError, Expired, GenerationFailed, NotFinished
+from chroma_cli.errors import (
+    AuthError,
+    BadReply,
+    BrokenImage,
+    Charged,
+    ChromaError,
+    Expired,
+    GenerationFailed,
+    KeyRefused,
+    LimitError,
+    NetworkError,
+    NotEnoughCredits,
+    NotFinished,
+    NotFound,
+    NotPermitted,
+    OutputError,
+    RateLimited,
+    RequestRejected,
+    Retired,
+    ServerError,
+    Unavailable,
+    WrongAddress,
+)
 
 if TYPE_CHECKING:
     from chroma_cli.jobs.records import JobRow
@@ -18,6 +40,19 @@ RESULT_SECONDS = 3600.0
 #: So wide is a file's name in the table of ``jobs``, which has to fit 80 columns.
 _FILE_COLUMNS = 16
 _FILE_FIELDS = ("path", "url", "format", "width", "height", "bytes", "sha256")
+
+#: What a job can have ended with for good; of each exit code the most general one first. Neither "not
+#: finished" nor an interrupt is among them: they say how a program ended, not how the job did.
+_ENDS: Final[tuple[type[ChromaError], ...]] = (
+    *(RequestRejected, WrongAddress),
+    *(AuthError, KeyRefused, NotPermitted),
+    *(LimitError, NotEnoughCredits),
+    RateLimited,
+    GenerationFailed,
+    *(NotFound, Retired),
+    *(Unavailable, NetworkError, ServerError, BadReply, BrokenImage),
+    OutputError,
+)
 
 
 def job_object(job: JobRow) -> dict[str, Any]:
@@ -45,19 +80,36 @@ def job_object(job: JobRow) -> dict[str, Any]:
 
 
 def submitted_object(job: JobRow, base_url: str) -> dict[str, Any]:
-    """The same with the two addresses where the job can be asked for, on our own base URL."""
-    address = f"{base_url}/v2/requests/{job.request_id}"
-    return {**job_object(job), "status_url": f"{address}/status", "response_url": address}
+    """The same with the two addresses where the job can be asked for, on our own base URL; null without an
+    id."""
+    address = f"{base_url}/v2/requests/{job.request_id}" if job.request_id is not None else None
+    status = f"{address}/status" if address is not None else None
+    return {**job_object(job), "status_url": status, "response_url": address}
 
 
 def recorded_error(job: JobRow) -> ChromaError:
-    """How a settled job ended, as the ledger has it."""
+    """How a settled job ended, as the ledger has it: a refused submit stays what it was refused for."""
     said = job.error or {}
     message = str(said.get("message") or f"The job is {job.state}.")
-    kind = Expired if job.state == "expired" else GenerationFailed
-    error = kind(message, request_id=job.request_id, job=job.number or None, charged=job.charged)
+    hint = said.get("hint")
+    kind = Expired if job.state == "expired" else _end(said)
+    error = kind(
+        message,
+        hint=hint if isinstance(hint, str) else None,
+        request_id=job.request_id,
+        job=job.number or None,
+        charged=job.charged,
+    )
     error.record = job
     return error
+
+
+def _end(said: Mapping[str, Any]) -> type[ChromaError]:
+    """The class of a recorded error: by type and exit code, else by the exit code alone (another version of
+    chroma may have written it), else a failed generation."""
+    alike = [one for one in _ENDS if one.exit_code == said.get("exit_code")]
+    named = (one for one in alike if one.type == said.get("type"))
+    return next(named, alike[0] if alike else GenerationFailed)
 
 
 def left_words(job: JobRow, now: float) -> str:
@@ -112,7 +164,22 @@ def unknown_words(job: JobRow) -> str:
     """What is to be said of a job whose submit nobody heard the answer of."""
     return (
         f"Job {job.number} is unknown: its submit went out and no answer was heard, so it may exist and may"
-        " have been charged. Look at the provider's console, then settle it with:"
+        f" have been charged. {_settle_words(job)}"
+    )
+
+
+def abandoned_words(job: JobRow) -> str:
+    """The same of a job whose program has just been found to have ended meanwhile."""
+    first = " What it may have left is saved by: chroma fetch --pending." if job.mode == "sync" else ""
+    return (
+        f"Job {job.number} was being submitted when its program ended: it may exist and may have been"
+        f" charged. It is not sent again by itself.{first} {_settle_words(job)}"
+    )
+
+
+def _settle_words(job: JobRow) -> str:
+    return (
+        "Look at the provider's console, then settle it with:"
         f" chroma jobs --forget {job.number}, or: chroma jobs --resubmit {job.number}"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chroma_cli.cli import jobsel, render, text
+from chroma_cli.cli import delivery, jobsel, render, text
 from chroma_cli.clock import Deadline
 from chroma_cli.errors import ChromaError, Declined, NotFound, UsageError
 from chroma_cli.images.destination import Destination
@@ -41,6 +41,7 @@ def prune(run: Run, days: int) -> None:
 
 def forget(run: Run, ident: str) -> None:
     """Settle a job as not worth asking about any more."""
+    jobsel.tell_of(run, [ident])
     ledger = required_ledger(run)
     job = _known(run, ident)
     if job.settled:
@@ -53,6 +54,7 @@ def forget(run: Run, ident: str) -> None:
 
 def resubmit(run: Run, ident: str) -> None:
     """Settle a job whose outcome nobody knows, and send the same request again as a new job."""
+    jobsel.tell_of(run, [ident])
     ledger = required_ledger(run)
     old = _known(run, ident)
     if old.base_url != run.gateway_name:
@@ -78,7 +80,8 @@ def resubmit(run: Run, ident: str) -> None:
             exclusive=destination is not None and destination.kind == "file",
         ),
     )
-    job = work.submit(job, Deadline(run.clock, _PATIENCE))
+    with delivery.submitting(run):
+        job = work.submit(job, Deadline(run.clock, _PATIENCE))
     run.book.release(job)
     run.output.result(str(job.request_id), render.submitted_object(job, run.base_url))
     run.output.note(f"Bring it home with: {run.fetch_command(str(job.request_id))} --wait")

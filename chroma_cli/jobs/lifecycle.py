@@ -265,6 +265,7 @@ class Lifecycle:
     def _not_accepted(self, now: _Now, error: ChromaError) -> None:
         """Record a submit without a job, or one that may have made a job unheard."""
         now.charged = error.charged
+        error.about(job=now.job.number or None)
         if error.charged is Charged.NO:
             now.job = self.book.unsent(now.job, error.as_dict())
         else:

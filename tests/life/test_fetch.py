@@ -358,6 +358,7 @@ def test_a_job_that_somebody_works_on_is_left_alone(life: Any, alive: Any) -> No
     pending = life("fetch", "--pending")
     assert (pending.code, pending.out) == (0, "")
     assert f"Job {row.number} is being worked on" in pending.err
+    assert "Nothing is pending" not in pending.err
     named = life("fetch", "busy-1", "--json")
     assert (named.code, named.error["request_id"]) == (7, "busy-1")
     assert life.server.requests() == []
@@ -403,12 +404,41 @@ def test_other_gateways_are_told_and_never_asked(life: Any) -> None:
 
 def test_an_unknown_row_is_reported_and_never_sent(life: Any, dead: Any) -> None:
     life.begin(owner=dead)
-    ran = life("fetch", "--pending")
-    assert ran.code == 0
-    assert "chroma jobs --forget 1" in ran.err
-    assert "chroma jobs --resubmit 1" in ran.err
+    for _ in range(2):  # just found, and known for long
+        ran = life("fetch", "--pending")
+        assert ran.code == 0
+        [warning] = ran.warnings
+        assert "Job 1 is unknown" in warning
+        assert "chroma jobs --forget 1" in warning
+        assert "chroma jobs --resubmit 1" in warning
+        assert "Nothing is pending" not in ran.err
+        assert ran.err.splitlines()[-1] == "Nothing else is pending."
     assert life("fetch", "1").code == 9
     assert life.server.requests() == []
+
+
+def test_a_killed_submit_that_is_asked_for_is_told_once(life: Any, dead: Any) -> None:
+    life.begin(owner=dead)
+    ran = life("fetch", "1")
+    assert (ran.code, ran.warnings) == (9, [])
+    assert ran.err.count("chroma jobs --forget 1") == 1
+
+
+def test_a_killed_submit_beside_one_that_can_be_had(life: Any, dead: Any) -> None:
+    life.begin(owner=dead)
+    life.submit("a red fox", "-o", "one.png")
+    ran = life("fetch", "--pending")
+    assert (ran.code, ran.lines) == (0, [str(life.work / "one.png")])
+    assert "pending." not in ran.err
+
+
+def test_a_submit_to_another_gateway_that_was_killed(life: Any, dead: Any) -> None:
+    life.begin(base_url="https://other.example", owner=dead)
+    ran = life("fetch", "--pending")
+    assert ran.code == 0
+    assert "Job 1 was being submitted when its program ended" in ran.err
+    assert "1 job is pending at another gateway" in ran.err
+    assert "Nothing is pending" not in ran.err
 
 
 def test_a_forgotten_job_can_still_be_had(life: Any) -> None:

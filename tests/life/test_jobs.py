@@ -168,6 +168,15 @@ def test_a_row_whose_owner_is_gone_is_reported_once_as_unknown(life: Any, dead: 
     assert "unknown" in second.out
 
 
+def test_pending_tells_once_of_a_row_whose_owner_is_gone(life: Any, dead: Any) -> None:
+    life.begin(owner=dead)
+    for _ in range(2):  # just found, and known for long
+        ran = life("jobs", "--pending")
+        assert ran.err.count("Job 1 ") == 1
+        assert ran.err.count("chroma jobs --forget 1") == 1
+        assert ran.err.count("chroma jobs --resubmit 1") == 1
+
+
 def test_a_row_of_another_host_becomes_unknown_after_15_minutes(life: Any) -> None:
     from chroma_cli.jobs.owner import Owner
 
@@ -179,6 +188,13 @@ def test_a_row_of_another_host_becomes_unknown_after_15_minutes(life: Any) -> No
 
 
 # --- settling --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [["--forget", "1"], ["--resubmit", "1", "--yes"]])
+def test_what_is_being_settled_needs_no_advice(life: Any, dead: Any, how: list[str]) -> None:
+    life.begin(owner=dead)
+    ran = life("jobs", *how)
+    assert (ran.code, ran.warnings) == (0, [])
 
 
 def test_forget_settles_and_frees_the_place(life: Any) -> None:
@@ -257,6 +273,8 @@ def test_resubmit_that_gets_lost_as_well(life: Any) -> None:
     life.server.on("POST", "/v2/chroma", RESET)
     ran = life("jobs", "--resubmit", "1", "--yes", "--json")
     assert (ran.code, ran.error["job"], ran.error["charged"]) == (9, 2, "unknown")
+    [job] = ran.objects
+    assert (job["job"], job["status"], job["status_url"]) == (2, "UNKNOWN", None)
     assert [job["job"] for job in life("jobs", "--pending", "--json").objects] == [2]
 
 

@@ -216,3 +216,83 @@ def test_server_words_cannot_play_with_the_terminal(life: Any, status_says: Says
     assert "\x1b" not in ran.out + ran.err
     assert len(ran.lines) == 1
     assert "[red]line[/red]" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("http", "body", "code"),
+    [
+        (400, {"error": "bad"}, 2),
+        (401, {"error": "no"}, 3),
+        (403, {"error": "no"}, 3),
+        (406, {"error": "Insufficient credits"}, 4),
+        (406, {"error": "Invalid content type"}, 2),
+        (404, {"error": "no model"}, 8),
+        (410, {"error": "gone"}, 8),
+        (429, {"error": "slow down"}, 5),
+        (503, {"error": "busy"}, 9),
+    ],
+)
+def test_a_refused_submit_stays_what_it_was_refused_for(life: Any, http: int, body: Any, code: int) -> None:
+    life.server.on("POST", "/v2/chroma", Reply.json(body, http))
+    refused = life("submit", "a red fox", "--json")
+    ran = life("status", "1", "--json")
+    assert (refused.code, ran.code, ran.error["exit_code"]) == (code, code, code)
+    for name in ("type", "message", "hint", "job", "charged"):
+        assert ran.error[name] == refused.error[name], name
+    assert ran.error["job"] == 1
+    [job] = ran.objects
+    assert (job["status"], job["charged"]) == ("FAILED", "no")
+    assert (job["error"]["exit_code"], job["error"]["job"]) == (code, 1)
+    assert life.asked() == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "type"),
+    [
+        ({"type": "invented_later", "message": "m", "exit_code": 3}, 3, "auth"),
+        ({"type": "key_refused", "message": "m", "exit_code": 4}, 4, "limit"),
+        ({"type": "interrupted", "message": "m", "exit_code": 130}, 6, "generation_failed"),
+        ({"type": "not_finished", "message": "m", "exit_code": 7}, 6, "generation_failed"),
+        ({"type": "x", "message": "m", "exit_code": 0}, 6, "generation_failed"),
+        ({"type": ["x"], "message": "m", "exit_code": "3", "hint": 5}, 6, "generation_failed"),
+        ({}, 6, "generation_failed"),
+    ],
+)
+def test_a_recorded_error_that_says_nothing_fitting(life: Any, error: Any, code: int, type: str) -> None:
+    row = life.begin()
+    with life.ledger() as ledger:
+        ledger.unsent(row.number, error)
+    ran = life("status", "1", "--json")
+    assert (ran.code, ran.error["exit_code"], ran.error["type"]) == (code, code, type)
+    assert ran.objects[0]["status"] == "FAILED"
+
+
+def test_several_refused_submits_are_11(life: Any) -> None:
+    life.server.on("POST", "/v2/chroma", Reply.json({"error": "no"}, 401))
+    life("submit", "a red fox")
+    life("submit", "a blue fox")
+    assert life("status", "1", "2").code == 11
+
+
+def test_a_killed_submit_is_told_once(life: Any, dead: Any) -> None:
+    life.begin(owner=dead)
+    ran = life("status", "1")
+    assert (ran.code, ran.warnings) == (9, [])
+    assert ran.err.count("chroma jobs --forget 1") == 1
+
+
+def test_another_killed_submit_is_told_of_as_well(life: Any, dead: Any) -> None:
+    ident = life.submit()
+    life.begin(owner=dead)
+    ran = life("status", ident)
+    assert ran.code == 0
+    [warning] = ran.warnings
+    assert "Job 2 was being submitted when its program ended" in warning
+
+
+def test_a_forgotten_job_of_unknown_outcome_was_not_refused(life: Any, dead: Any) -> None:
+    life.begin(owner=dead)
+    life("jobs", "--forget", "1")
+    ran = life("status", "1", "--json")
+    assert (ran.code, ran.error["charged"]) == (8, "unknown")
+    assert "forgotten" in ran.error["message"]

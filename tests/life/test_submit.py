@@ -111,7 +111,9 @@ def test_a_lost_answer_is_unknown_and_is_not_sent_again(life: Any, answer: Any, 
     life.server.on("POST", "/v2/chroma", answer)
     ran = life("submit", "a red fox", "--json")
     assert ran.code == 9
-    assert ran.out == ""
+    [job] = ran.objects
+    assert (job["job"], job["request_id"], job["status"], job["charged"]) == (1, None, "UNKNOWN", "unknown")
+    assert (job["status_url"], job["response_url"], job["error"]) == (None, None, ran.error)
     assert ran.error["type"] == "outcome_unknown"
     assert (ran.error["charged"], ran.error["job"], ran.error["request_id"]) == ("unknown", 1, None)
     assert words in ran.error["message"]
@@ -122,6 +124,37 @@ def test_a_lost_answer_is_unknown_and_is_not_sent_again(life: Any, answer: Any, 
     assert (pending.code, pending.out) == (0, "")
     assert "chroma jobs --forget 1" in pending.err
     assert life.submits == 1
+
+
+@pytest.mark.parametrize(
+    "answer", [RESET, Reply.json({"error": "no"}, 401), Reply.json({"error": "no"}, 503)]
+)
+def test_a_submit_that_fails_says_in_json_what_generate_says(life: Any, answer: Any) -> None:
+    life.server.on("POST", "/v2/chroma", answer)
+    ends = [life(how, "a red fox", "--seed", "7", "--json") for how in ("generate", "submit")]
+    generated, submitted = (ran.objects[0] for ran in ends)
+    assert [len(ran.lines) for ran in ends] == [1, 1]
+    assert ends[0].code == ends[1].code
+    assert {submitted.pop("status_url"), submitted.pop("response_url")} == {None}
+    assert submitted["request"] == life.server.requests("POST")[-1].json
+    for own in (generated, submitted):
+        number = own.pop("job")
+        assert own["error"].pop("job") == number
+        assert own.pop("created_at") is not None
+        for words in ("message", "hint"):
+            own["error"][words] = str(own["error"][words]).replace(f"job {number}", "job N")
+    assert submitted == generated
+
+
+def test_without_json_a_submit_that_fails_prints_no_id(life: Any) -> None:
+    life.server.on("POST", "/v2/chroma", RESET)
+    ran = life("submit", "a red fox")
+    assert (ran.code, ran.out) == (9, "")
+
+
+def test_what_never_became_a_job_is_the_error_alone(life: Any) -> None:
+    ran = life("submit", "a red fox", "--steps", "9", "--json")
+    assert (ran.code, ran.out, ran.error["job"]) == (2, "", None)
 
 
 def test_an_unknown_outcome_is_sent_again_when_asked_for(life: Any) -> None:

@@ -38,7 +38,6 @@ def fetch(run: Run) -> None:
     """Save the pictures of finished jobs; print the paths."""
     jobs = _jobs(run, run.given["ids"], pending=run.given["pending"])
     if not jobs:
-        run.output.note("Nothing is pending.")
         return
     task = fetching.Task.of(run, len(jobs))
     run.prepare_to_ask(jobs)
@@ -68,7 +67,6 @@ def _jobs(run: Run, idents: Sequence[str], *, pending: bool) -> list[JobRow]:
         )
     if pending:
         return fetching.pending(run)
-    named = jobsel.check(idents)
-    found = [jobsel.find(run, ident) or jobsel.stranger(run, ident) for ident in named]
+    found = jobsel.named(run, idents).values()
     unique = {(job.number, job.request_id): job for job in found}
     return list(unique.values())

@@ -65,7 +65,7 @@ def _show(run: Run, which: str, limit: int) -> None:
     run.output.note(f"{totals.jobs} jobs, {text.money(totals.cost)} in all")
     if which == "pending":
         for job in rows:
-            if job.state == "unknown":
+            if job.state == "unknown" and job.number not in run.abandoned:
                 run.output.note(unknown_words(job))
         others = [job.base_url for job in rows if job.base_url != run.gateway_name]
         for base_url in dict.fromkeys(others):

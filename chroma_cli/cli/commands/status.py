@@ -18,8 +18,8 @@ _IDS = (Opt("ids", (), "Request ids or job numbers.", list[str], metavar="ID..."
 @takes(_IDS, options.NO_LEDGER, options.GATEWAY)
 def status(run: Run) -> None:
     """Show how jobs are: one line each, ID, STATE, detail."""
-    idents = jobsel.check(run.given["ids"])
-    jobs = {ident: jobsel.find(run, ident) or jobsel.stranger(run, ident) for ident in idents}
+    jobs = jobsel.named(run, run.given["ids"])
+    idents = list(jobs)
     run.prepare_to_ask(jobs.values())
     errors: list[ChromaError] = []
     for ident, answer in several.each(idents, lambda ident: _ask(run, jobs[ident])):

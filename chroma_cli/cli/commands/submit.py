@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from chroma_cli.cli import options, render
+from chroma_cli.cli import delivery, options, render
 from chroma_cli.cli.context import Run
 from chroma_cli.cli.options import Opt, takes
 from chroma_cli.clock import Deadline
@@ -45,7 +45,8 @@ def submit(run: Run) -> None:
     destination = run.place(order)
     job = work.intend(order.request, destination, limits=run.limits())
     deadline = Deadline(run.clock, PATIENCE)
-    job = work.submit(job, deadline, resubmit_unknown=run.given["resubmit_unknown"])
+    with delivery.submitting(run):
+        job = work.submit(job, deadline, resubmit_unknown=run.given["resubmit_unknown"])
     run.book.release(job)
     run.output.result(str(job.request_id), render.submitted_object(job, run.base_url))
     run.output.note(f"Bring it home within the hour with: {run.fetch_command(str(job.request_id))} --wait")
