@@ -62,7 +62,7 @@ complete -c chroma -n '__chroma_at generate' -l no-metadata -d 'Write no recipe 
 complete -c chroma -n '__chroma_at generate' -l open -d 'Show the picture in the viewer.'
 complete -c chroma -n '__chroma_at generate' -l preview -d 'Show the picture in the terminal.'
 complete -c chroma -n '__chroma_at generate' -l sweep -r -f -d 'Make every combination, like cfg=5,7,9 or seed=1..4; at most twice.'
-complete -c chroma -n '__chroma_at generate' -l sync -d 'One blocking v1 call; there is nothing to fetch if it breaks.'
+complete -c chroma -n '__chroma_at generate' -l sync -d 'One blocking v1 call; there is nothing to fetch if it breaks. Not with --resubmit-unknown.'
 complete -c chroma -n '__chroma_at generate' -l dry-run -d 'Show the request; send nothing, no key needed.'
 complete -c chroma -n '__chroma_at generate' -l timeout -r -f -d 'Give up waiting after this long; the job goes on. Default: 600.'
 complete -c chroma -n '__chroma_at generate' -l yes -s y -d 'Do not ask before large orders.'

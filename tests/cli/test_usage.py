@@ -75,6 +75,15 @@ def test_dry_run_of_a_sync_call_names_the_v1_address(chroma: Chroma) -> None:
     assert value["url"] == "https://api.segmind.com/v1/chroma"
 
 
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_blocking_call_cannot_be_sent_again_after_a_lost_answer(chroma: Chroma, more: list[str]) -> None:
+    done = chroma("generate", "a fox", "--sync", "--resubmit-unknown", "--steps", "9", "--json", *more)
+    assert (done.code, done.out) == (2, "")
+    message = done.error["message"]
+    assert "--resubmit-unknown" in message and "--sync" in message
+    assert "--steps" in message  # all problems at once
+
+
 def test_dry_run_names_the_gateway_that_was_chosen(
     chroma: Chroma, config: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,13 @@ _OWN = (
         metavar="NAME=VALUES",
         panel=options.PICTURE_PANEL,
     ),
-    Opt("sync", ("--sync",), "One blocking v1 call; there is nothing to fetch if it breaks.", bool, False),
+    Opt(
+        "sync",
+        ("--sync",),
+        "One blocking v1 call; there is nothing to fetch if it breaks. Not with --resubmit-unknown.",
+        bool,
+        False,
+    ),
     Opt("dry_run", ("--dry-run",), "Show the request; send nothing, no key needed.", bool, False),
 )
 
