@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final
 
 from chroma_cli.cli import batchopts, sheets, surveying, text
@@ -40,6 +40,7 @@ from chroma_cli.request.builder import ImageRequest, Level
 
 if TYPE_CHECKING:
     from chroma_cli.cli.context import Run
+    from chroma_cli.jobs.records import JobRow
 
 _MOST_AXES: Final = 2
 _MOST_NUMBERS: Final = 1000
@@ -182,9 +183,41 @@ def _source(
         raise InvalidParameters(list(dict.fromkeys(problems)))
     for words in dict.fromkeys(warnings) if number == 1 else ():
         run.output.warning(words)
-    manifest = Manifest(None, Path(cwd), tuple(images), ())
+    manifest = Manifest(None, Path(cwd), _as_they_came(run, images), ())
     cache = StatCache.load(run.settings.state_dir, manifest)
     return Source(manifest, manifest.images, None, cache, None, title="the sweep")
+
+
+def _as_they_came(run: Run, images: Iterable[Image]) -> tuple[Image, ...]:
+    """The images where their pictures lie: one that came in another format has its ending, says the ledger.
+
+    Without this they would count as missing, and be paid again.
+    """
+    images = tuple(images)
+    places = {
+        str(path.with_suffix(f".{ending}"))
+        for image in images
+        if not any(disk.exists(path) for path in image.paths)
+        for path in image.paths
+        for ending in naming.FORMAT_OF_ENDING
+    }
+    there = {place for place in places if disk.exists(Path(place))}
+    if not there:
+        return images
+    saved: dict[frozenset[Path], list[JobRow]] = {}
+    for row in run.book.saved_at(run.gateway_name, there):
+        paths = (Path(str(file.get("path"))) for file in row.files.values())
+        saved.setdefault(frozenset(path.with_suffix("") for path in paths), []).append(row)
+
+    def found(image: Image) -> Image:
+        body = image.request.payload()
+        for row in saved.get(frozenset(path.with_suffix("") for path in image.paths), ()):
+            paths = tuple(Path(str(file["path"])) for file in row.files.values())
+            if row.request == body and all(disk.exists(path) for path in paths):
+                return dataclasses.replace(image, paths=paths)
+        return image
+
+    return tuple(map(found, images))
 
 
 def _combinations(
@@ -293,7 +326,8 @@ def _sheet(run: Run, source: Source, axes: dict[str, list[str]]) -> None:
 
     One of the same sweep is made anew: it may show less, from a run that was not finished.
     """
-    made = [path for image in source.images for path in image.paths if path.exists()]
+    images = _as_they_came(run, source.images)
+    made = [path for image in images for path in image.paths if path.exists()]
     if len(made) < 2:
         return
     first = source.images[0]
@@ -326,7 +360,7 @@ def _sheet(run: Run, source: Source, axes: dict[str, list[str]]) -> None:
 
 def _identity(source: Source) -> str:
     """The same for the same requests under the same names, wherever the folder lies."""
-    sweep = [[image.request.payload(), [path.name for path in image.paths]] for image in source.images]
+    sweep = [[image.request.payload(), PurePath(image.key).name] for image in source.images]
     return hashlib.sha256(json.dumps(sweep, sort_keys=True).encode()).hexdigest()[:32]
 
 

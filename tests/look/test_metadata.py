@@ -256,16 +256,7 @@ def test_pictures_of_a_sandbox_that_runs_for_itself_say_so_too(
     with SandboxServer(None, WorldOptions(latency=0.0)) as server:
         for image_format in FORMATS:
             name = f"{image_format}.{ENDING[image_format]}"
-            options = (
-                "--format",
-                image_format,
-                "--size",
-                "768x768",
-                "--base-url",
-                server.base_url,
-                "-o",
-                name,
-            )
+            options = ("--format", image_format, "--size", "768x768", "--base-url", server.base_url)
             path = studio.made("a fox", *options, *way, "-o", name)
             tags = exiftool(path)
             assert tags["XMP-xmp:CreatorTool"].endswith("(sandbox)")

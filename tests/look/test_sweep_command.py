@@ -297,6 +297,33 @@ def test_one_that_fails_leaves_the_others_a_sheet_and_11(studio: Any) -> None:
     assert len(pictures(studio.here)) == 3
 
 
+@pytest.mark.parametrize("samples", ["1", "2"])
+def test_pictures_in_another_format_are_on_the_sheet_and_not_paid_again(studio: Any, samples: str) -> None:
+    argv = (
+        "generate",
+        "a fox",
+        "--sweep",
+        "cfg=5,7.5",
+        "--format",
+        "webp",
+        "--samples",
+        samples,
+        "-o",
+        "out/",
+    )
+    assert studio(*argv).code == 0
+    out = studio.here / "out"
+    made = names(out)
+    assert [Path(name).suffix for name in made] == [".png"] * (2 * int(samples) + 1), "the gateway gave PNG"
+    ran = studio(*argv, "--json")
+    assert (ran.code, len(studio.bodies)) == (0, 2), ran.err
+    assert ran.json[-1]["pictures"] == 2 * int(samples)
+    assert names(out) == made
+    (out / next(name for name in made if "cfg-5" in name)).write_bytes(b"mine")
+    assert studio(*argv).code == 0
+    assert b"mine" in [(out / name).read_bytes() for name in made], "a file of somebody else stays"
+
+
 def sheets(folder: Path) -> list[str]:
     return [name for name in names(folder) if "sheet" in name]
 
