@@ -117,9 +117,10 @@ def fulfil(db: sqlite3.Connection, wishes: Sequence[Wish]) -> list[tuple[Any, bo
 def _apart(db: sqlite3.Connection, wish: Wish) -> tuple[Any, bool]:
     db.execute("SAVEPOINT apart")
     try:
-        return wish.work(db), False
+        outcome = wish.work(db), False
     except ChromaError as error:
         db.execute("ROLLBACK TO apart")
-        return error, True
-    finally:
-        db.execute("RELEASE apart")
+        outcome = error, True
+    # Not in a "finally": after an error of the database there may be no savepoint left to release.
+    db.execute("RELEASE apart")
+    return outcome

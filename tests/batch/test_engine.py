@@ -241,6 +241,26 @@ def test_each_write_of_a_transaction_fails_by_itself() -> None:
     db.close()
 
 
+def test_what_is_wrong_with_the_database_comes_out_as_it_is(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "small.sqlite3", isolation_level=None) as db:
+        db.execute("CREATE TABLE t (x)")
+        db.execute("PRAGMA max_page_count = 20")
+        db.execute("PRAGMA cache_size = 5")
+
+        def bad(db: sqlite3.Connection) -> None:
+            raise UsageError("bad")
+
+        def large(db: sqlite3.Connection) -> None:
+            for _ in range(200):
+                db.execute("INSERT INTO t VALUES (?)", ("x" * 4000,))
+
+        db.execute("BEGIN")
+        with pytest.raises(sqlite3.OperationalError) as caught:
+            fulfil(db, [Wish(bad), Wish(large)])
+        assert caught.value.sqlite_errorcode == sqlite3.SQLITE_FULL
+    db.close()
+
+
 def test_the_lead_is_handed_on() -> None:
     wishes = Wishes()
     first, second, third = (Wish(lambda _db: None) for _ in range(3))
