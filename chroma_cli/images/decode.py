@@ -39,6 +39,7 @@ _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_ALONE: Final = frozenset((0x01, *range(0xD0, 0xD9)))
 _PNG_LAST_FILTER: Final = 4
 _PNG_TEXTS: Final = frozenset((b"tEXt", b"zTXt", b"iTXt"))
+_PNG_XMP: Final = b"XML:com.adobe.xmp\0"
 _PNG_CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 #: Adam7: first column and row, steps between columns and rows.
 _PNG_PASSES: Final = (
@@ -57,13 +58,13 @@ _ONE_AT_A_TIME: Final = threading.Lock()
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What the bytes are: ``format`` is png, jpeg or webp; the sides are in pixels. ``late_texts``: a PNG has
-    text chunks behind its pixels."""
+    """What the bytes are: ``format`` is png, jpeg or webp; the sides are in pixels. ``late_packet``: a PNG
+    has an XMP packet where its pixels have begun."""
 
     format: str
     width: int
     height: int
-    late_texts: bool = False
+    late_packet: bool = False
 
 
 def prepare() -> None:
@@ -183,10 +184,8 @@ class _PixelData:
         self._missing = wanted
         self._stride = stride
         self._to_next_row = 0
-        self.begun = False
 
     def feed(self, data: bytes) -> None:
-        self.begun = True
         more = bool(data)
         while more and self._missing > 0 and not self._inflate.eof:
             rows = self._inflate.decompress(data, _PIECE)
@@ -226,7 +225,7 @@ def _walk_png(source: BinaryIO) -> ImageInfo:
     header = _exactly(source, length)
     _png_checksum(source, kind, zlib.crc32(kind + header))
     size, pixels = _png_header(header)
-    late_texts = False
+    begun = late_packet = False
     for _ in _parts():
         length, kind = struct.unpack(">I4s", _exactly(source, 8))
         checksum = zlib.crc32(kind)
@@ -234,12 +233,13 @@ def _walk_png(source: BinaryIO) -> ImageInfo:
             checksum = zlib.crc32(data, checksum)
             if kind == b"IDAT":
                 pixels.feed(data)
+            late_packet |= begun and kind in _PNG_TEXTS and data.startswith(_PNG_XMP)
         _png_checksum(source, kind, checksum)
-        late_texts |= kind in _PNG_TEXTS and pixels.begun
+        begun |= kind in (b"IDAT", b"fcTL")
         if kind == b"IEND":
             break
     pixels.finish()
-    return ImageInfo("png", *size, late_texts)
+    return ImageInfo("png", *size, late_packet)
 
 
 def _png_checksum(source: BinaryIO, kind: bytes, checksum: int) -> None:

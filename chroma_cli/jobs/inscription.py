@@ -18,6 +18,7 @@ DEFAULT: Final[Level] = "full"
 
 #: So many bytes are waited for to see where the pixels begin.
 _LONGEST_FRONT: Final = 256 * 1024
+_PIECE: Final = 256 * 1024
 
 
 def level_of(job: JobRow) -> Level:
@@ -72,6 +73,9 @@ class Inscriber:
         self._spool = spool
         self._metadata = metadata
         self._front: bytearray | None = bytearray()
+        #: The first bytes as they came, and how many stand in their place now.
+        self._came = b""
+        self._put = 0
         self.done = False
         self.warnings: tuple[str, ...] = ()
 
@@ -80,10 +84,12 @@ class Inscriber:
             self._spool.write(data)
             return
         self._front += data
-        put = containers.embed_front(bytes(self._front), self._metadata)
+        front = bytes(self._front)
+        put = containers.embed_front(front, self._metadata)
         if put is not None:
             extended, self.warnings = put
             self.done, self._front = True, None
+            self._came, self._put = front, len(extended)
             self._spool.write(extended)
         elif len(self._front) > _LONGEST_FRONT:
             self.flush()
@@ -92,15 +98,20 @@ class Inscriber:
         self._spool.reset()
         self._front, self.done, self.warnings = bytearray(), False, ()
 
-    def leave_out(self) -> None:
-        """Let everything pass as it comes from now on."""
-        self._metadata, self.done = None, False
-
     def flush(self) -> None:
         """Let go of bytes that wait for more; to be called at the end."""
         if self._front:
             self._spool.write(bytes(self._front))
         self._front = None
+
+    def as_it_came(self, into: Spool) -> tuple[str, ...]:
+        """Write the picture without what was put in, when that is ``done``; nothing is worth a warning."""
+        into.write(self._came)
+        with self._spool.reader() as source:
+            source.seek(self._put)
+            while piece := source.read(_PIECE):
+                into.write(piece)
+        return ()
 
 
 def copy(ready: Spool, info: ImageInfo, metadata: Metadata, into: Spool) -> tuple[str, ...]:

@@ -181,10 +181,15 @@ class Pictures:
         with self._spool(job, destination, index) as fresh:
             sink = Inscriber(fresh, self._metadata(job, index))
             info = self._downloaded(fresh, sink, url, deadline)
-            if sink.done:
-                saved = self._place(fresh, job, destination, info, url)
-                return replace(saved, warnings=(*saved.warnings, *sink.warnings))
-            return self._settle(fresh, job, destination, info, url)
+            if not sink.done:
+                return self._settle(fresh, job, destination, info, url)
+            if info.late_packet:  # ours has to be joined to it, as is done in a copy of what came
+                plain, _ = self._copied(job, destination, index, sink.as_it_came)
+                if plain is not None:
+                    with plain:
+                        return self._settle(plain, job, destination, info, url)
+            saved = self._place(fresh, job, destination, info, url)
+            return replace(saved, warnings=(*saved.warnings, *sink.warnings))
 
     def _address(self, recorded: str) -> str:
         return self.client.base_url + recorded if recorded.startswith("/") else recorded
@@ -194,15 +199,10 @@ class Pictures:
             self.client.download(url, sink, deadline=deadline)
             sink.flush()
             try:
-                info = _verified(fresh)
+                return _verified(fresh)
             except BrokenImage:
                 if not left or deadline.passed:
                     raise
-                continue
-            if sink.done and info.late_texts and left:
-                sink.leave_out()  # there may be a packet behind the pixels that ours has to be joined to
-                continue
-            return info
         raise AssertionError("unreachable")
 
     def _checked(self, held: Spool, job: JobRow, destination: Destination) -> decode.ImageInfo:
@@ -251,19 +251,32 @@ class Pictures:
         metadata = self._metadata(job, ready.ordinal)
         if metadata is None:
             return None, ()
+        return self._copied(
+            job, destination, ready.ordinal, lambda into: inscription.copy(ready, info, metadata, into)
+        )
+
+    def _copied(
+        self,
+        job: JobRow,
+        destination: Destination,
+        index: int,
+        fill: Callable[[Spool], tuple[str, ...]],
+    ) -> tuple[Spool | None, tuple[str, ...]]:
+        """Another file for the same picture, with what ``fill`` writes; None, with a warning, where it cannot
+        be made."""
         try:
-            inscribed = self._spool(job, destination, ready.ordinal)
+            made = self._spool(job, destination, index)
         except OutputError:
             return None, ("The picture is saved without its recipe: there was no room for a copy.",)
         try:
-            warnings = inscription.copy(ready, info, metadata, inscribed)
+            warnings = fill(made)
         except (CannotExtend, OutputError, BrokenImage) as reason:
-            inscribed.discard()
+            made.discard()
             return None, (f"The picture is saved without its recipe: {str(reason).rstrip('.')}.",)
         except BaseException:
-            inscribed.discard()
+            made.discard()
             raise
-        return inscribed, warnings
+        return made, warnings
 
 
 def _verified(ready: Spool) -> decode.ImageInfo:

@@ -13,6 +13,7 @@ from faultserver import Cut, Reply, gateway_script, tiny_png
 
 from chroma_cli.images import containers, recipe, xmp
 from chroma_cli.images.disk import create
+from chroma_cli.jobs import inscription
 
 PICTURE = tiny_png(1024, 1024)
 XMP_KEYWORD = b"XML:com.adobe.xmp"
@@ -49,11 +50,15 @@ def spools(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return seen
 
 
+def parts(spools: list[Path]) -> int:
+    return len({path for path in spools if path.suffix == ".part" and "probe" not in path.name})
+
+
 def test_a_picture_is_written_once(life: Any, spools: list[Path]) -> None:
     assert life("generate", "a red fox", "-o", "fox.png").code == 0
     made(life.work / "fox.png")
     assert life.shows(life.work / "fox.png")
-    assert len({path for path in spools if path.suffix == ".part" and "probe" not in path.name}) == 1
+    assert parts(spools) == 1
 
 
 @pytest.mark.parametrize("behind", [False, True])
@@ -65,22 +70,32 @@ def test_their_packet_is_joined_wherever_it_stands(life: Any, behind: bool) -> N
     found = containers.read(io.BytesIO((life.work / "fox.png").read_bytes()))
     assert found is not None
     assert xmp.values(found.xmp[0], [xmp.CREATOR_TOOL]) == {xmp.CREATOR_TOOL: "their tool"}
-    assert life.downloads() == (2 if behind else 1)
+    assert life.downloads() == 1
+    assert not list(life.work.glob(".chroma-*"))
+    # the same as in one copy of the whole
+    job = life.row(1)
+    metadata = inscription.metadata_of(job, "full")
+    assert metadata is not None
+    copy = io.BytesIO()
+    containers.embed(io.BytesIO(theirs), "png", metadata, copy.write)
+    assert (life.work / "fox.png").read_bytes() == copy.getvalue()
 
 
-def test_other_words_behind_the_pixels_stay(life: Any) -> None:
+def test_other_words_behind_the_pixels_stay(life: Any, spools: list[Path]) -> None:
     theirs = with_text(PICTURE, keyword=b"Comment", text=b"hello", behind=True)
     gateway_script(life.server, png=theirs)
     assert life("generate", "a red fox", "-o", "fox.png").code == 0
     made(life.work / "fox.png")
     assert b"hello" in (life.work / "fox.png").read_bytes()
+    assert life.downloads() == 1
+    assert parts(spools) == 1
 
 
 def test_a_long_head_is_not_waited_for(life: Any, spools: list[Path]) -> None:
     gateway_script(life.server, png=tiny_png(1024, 1024, padding=700_000))
     assert life("generate", "a red fox", "-o", "fox.png").code == 0
     made(life.work / "fox.png")
-    assert len({path for path in spools if path.suffix == ".part" and "probe" not in path.name}) == 2
+    assert parts(spools) == 2
 
 
 def test_a_cut_download_begins_anew(life: Any) -> None:
