@@ -15,7 +15,7 @@ from chroma_cli.errors import ChromaError
 from chroma_cli.images import recipe, xmp
 
 #: IPTC's name for a picture that is put together with the work of a trained model.
-COMPOSITE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+COMPOSITE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeSynthetic"
 _KIND: Final = "contact sheet"
 #: All source types of which a trained model is a part, whatever the beginning of their address.
 _OF_MODELS: Final = (

@@ -9,10 +9,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from chroma_cli.errors import ChromaError, NotFinished, OutcomeUnknown, OutputError, OutputExists
+from chroma_cli.images import disk
 from chroma_cli.images.destination import Destination
+from chroma_cli.images.naming import FORMAT_OF_ENDING
 from chroma_cli.jobs.lock import Lock
 from chroma_cli.jobs.manifest import Image
 from chroma_cli.jobs.records import JobRow
@@ -73,9 +76,11 @@ def recognise(
     """The same after asking the ledger about files that the lock does not know, or knows otherwise.
 
     Those that a job saved from this very request, and nobody changed since, count as unchanged, and are
-    noted in the lock: a run was stopped between the file and the lock.
+    noted in the lock: a run was stopped between the file and the lock. So do pictures that came in another
+    format than was asked for, which lie there with its ending.
     """
-    doubtful = {str(path) for one in standings if one.state in _NOT_OURS for path in one.image.paths}
+    places = {one.image.key: _places(one) for one in standings if one.state in (*_NOT_OURS, "missing")}
+    doubtful = {place for found in places.values() for place in found}
     if not doubtful:
         return list(standings)
     saved: dict[str, list[JobRow]] = {}
@@ -84,13 +89,21 @@ def recognise(
             saved.setdefault(str(file.get("path")), []).append(row)
     found = []
     for one in standings:
-        if one.state in _NOT_OURS:
-            maker = _maker(one.image, saved.get(str(one.image.paths[0]), []), cache)
-            if maker is not None:
-                record(lock, one.image, maker)
-                one = Standing(one.image, "unchanged")
+        rows = [row for place in places.get(one.image.key, ()) for row in saved.get(place, ())]
+        maker = _maker(one.image, rows, cache)
+        if maker is not None:
+            record(lock, one.image, maker)
+            one = Standing(one.image, "unchanged")
         found.append(one)
     return found
+
+
+def _places(one: Standing) -> list[str]:
+    """Where files lie that may be the image's own, though its lock does not say so."""
+    if one.state in _NOT_OURS:
+        return [str(path) for path in one.image.paths]
+    others = (path.with_suffix(f".{ending}") for path in one.image.paths for ending in FORMAT_OF_ENDING)
+    return [str(path) for path in others if disk.exists(path)]
 
 
 def record(lock: Lock | None, image: Image, row: JobRow) -> None:
@@ -102,10 +115,11 @@ def record(lock: Lock | None, image: Image, row: JobRow) -> None:
 def _maker(image: Image, rows: Sequence[JobRow], cache: StatCache) -> JobRow | None:
     """The job that made all files of the image from its request, if they are still as it made them."""
     body = image.request.payload()
+    wanted = {path.with_suffix("") for path in image.paths}
     for row in rows:
         files = row.files.values()
-        paths = {str(file.get("path")) for file in files}
-        whole = row.state == "saved" and row.request == body and paths >= {str(path) for path in image.paths}
+        made = {Path(str(file.get("path"))).with_suffix("") for file in files}
+        whole = row.state == "saved" and row.request == body and made >= wanted
         if whole and all(_is_whole(file, cache) for file in files):
             return row
     return None

@@ -246,6 +246,24 @@ def test_submits_keep_the_rate(chroma: Chroma, gate: Gate, listing: Listing) -> 
     assert times[-1] - times[0] >= 0.55
 
 
+@pytest.mark.parametrize("samples", [1, 2])
+def test_a_picture_that_came_in_another_format_is_recognised_without_its_lock(
+    chroma: Chroma, gate: Gate, listing: Listing, work: Path, samples: int
+) -> None:
+    listing("fox [odd]", samples=samples)
+    assert chroma("batch", "list.jsonl").code == 0
+    made = names(work) - {"list.jsonl", "list.lock.json"}
+    assert {name.rpartition(".")[2] for name in made} == {"jpg"}
+    lock = (work / "list.lock.json").read_bytes()
+    (work / "list.lock.json").unlink()
+    assert chroma("batch", "list.jsonl").code == 0
+    assert (len(gate.jobs), (work / "list.lock.json").read_bytes()) == (1, lock)
+    (work / "list.lock.json").unlink()
+    (work / sorted(made)[0]).write_bytes(b"somebody else's")
+    chroma("batch", "list.jsonl")
+    assert len(gate.jobs) == 2
+
+
 def test_stdin_has_no_lock_but_the_ledger(
     chroma: Chroma, gate: Gate, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
