@@ -112,10 +112,10 @@ class _Watchdog:
     @contextlib.contextmanager
     def watching(self, gate: Gate, seconds: float) -> Iterator[None]:
         with self._lock:
-            self._ends[gate] = time.monotonic() + seconds
             if not self._awake:
-                self._awake = True
                 threading.Thread(target=self._watch, name="chroma-http-watch", daemon=True).start()
+                self._awake = True
+            self._ends[gate] = time.monotonic() + seconds
         try:
             yield
         finally:

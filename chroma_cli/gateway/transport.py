@@ -29,7 +29,7 @@ from chroma_cli.clock import Clock, Deadline
 from chroma_cli.errors import BadReply, ChromaError, UsageError, WrongAddress
 from chroma_cli.gateway.addresses import check_download, host_of
 from chroma_cli.gateway.body import Body, Broken, Reading, read_body
-from chroma_cli.gateway.bounded import Flight, Gate
+from chroma_cli.gateway.bounded import Abandoned, Flight, Gate
 from chroma_cli.gateway.events import CreditsSeen, Event, Exchange, Observer, ignore
 from chroma_cli.gateway.faults import NoReply, explain
 from chroma_cli.gateway.redact import Redactor
@@ -226,17 +226,23 @@ class Transport:
 
         What a sink raised comes out here. An interrupt leaves the exchange running.
         """
+        flight = started.flight
         if self._apart:
-            started.flight.launch()
-        elif not started.flight.launched:
-            started.flight.run(seconds)
-        if started.flight.given_up or not started.flight.wait(seconds):
+            flight.launch()
+        elif not flight.launched:
+            flight.run(seconds)
+        if not flight.wait(seconds):
             return None
         try:
-            outcome = started.flight.result()
+            outcome = flight.result()
+        except Abandoned:
+            return None
         except ChromaError as error:
             self._report(started, NoReply(True, "broken", self.redactor.line(error.message)))
             raise
+        whole = isinstance(outcome, Reply) and outcome.body.fault is None
+        if flight.given_up and not whole:
+            return None
         self._report(started, outcome)
         return outcome
 

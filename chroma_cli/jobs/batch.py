@@ -48,9 +48,9 @@ if TYPE_CHECKING:
 
 #: Most threads that submit, that ask how jobs are, and that bring pictures home. More of them would mostly
 #: wait for each other: what is not waiting for the network wants the interpreter's lock.
-_SUBMITTERS: Final = 6
-_ASKERS: Final = 4
-_COLLECTORS: Final = 6
+_SUBMITTERS: Final = 8
+_ASKERS: Final = 8
+_COLLECTORS: Final = 12
 #: Most submits that are out at a time. Each has a connection of its own, and a burst of new connections is
 #: what small servers drop, which for a submit means an unknown outcome.
 _OUT_AT_ONCE: Final = 5
@@ -262,7 +262,9 @@ class Batch:
     @property
     def _full(self) -> bool:
         """A job is in flight until the gateway has finished it; of those that are then brought home, there
-        may be as many again."""
+        may be as many again. Who wants to stop at the first failure waits for the pictures, too."""
+        if self._options.fail_fast:
+            return len(self._flying) >= self._options.jobs
         collecting = sum(task.collecting for task in self._flying.values())
         return max(len(self._flying) - collecting, collecting) >= self._options.jobs
 
