@@ -44,6 +44,7 @@ INSTEAD = {
     '"${fpath[1]}/_chroma"': "_chroma",  # fpath is zsh's; these lines are run by bash
     "fetch 17 ": "fetch 1 ",  # the number of a job that exists here
     "assets/ -o assets.html": "foxes/ -o assets.html",
+    "sheet fox-1.png fox-2.png crow.jpg": "sheet foxes/1.png foxes/2.png knight.png",
     " | sh": " | bash -n",  # what comes out is checked, and would only wait for another picture
     "${{ matrix.share }}": "2",
     "pictures/assets.toml": "assets.toml",
