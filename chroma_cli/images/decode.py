@@ -27,8 +27,6 @@ MAX_PIXELS: Final = 40_000_000
 MAX_SIDE: Final = 65_535
 
 _PIECE: Final = 256 * 1024
-#: Unpacked at a time.
-_UNPACKED: Final = 1024 * 1024
 #: Chunks or segments; a real file has at most a few thousand.
 _MAX_PARTS: Final = 100_000
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
@@ -186,25 +184,17 @@ class _PixelData:
         self._missing = wanted
         self._stride = stride
         self._to_next_row = 0
-        self._packed = bytearray()
 
     def feed(self, data: bytes) -> None:
-        """Chunks are small, and each call of the unpacker lets other threads in: they are taken together."""
-        self._packed += data
-        if len(self._packed) >= _PIECE:
-            self._unpack()
-
-    def _unpack(self) -> None:
-        data, self._packed = bytes(self._packed), bytearray()
         more = bool(data)
         while more and self._missing > 0 and not self._inflate.eof:
-            rows = self._inflate.decompress(data, _UNPACKED)
+            rows = self._inflate.decompress(data, _PIECE)
             if self._stride:
                 self._check_filters(rows[: self._missing])
             self._missing -= len(rows)
             data = self._inflate.unconsumed_tail
             # A full piece may have more behind it that was taken in already (igzip holds back some).
-            more = bool(data) or len(rows) == _UNPACKED
+            more = bool(data) or len(rows) == _PIECE
 
     def _check_filters(self, rows: bytes) -> None:
         if max(rows[self._to_next_row :: self._stride], default=0) > _PNG_LAST_FILTER:
@@ -212,7 +202,6 @@ class _PixelData:
         self._to_next_row = (self._to_next_row - len(rows)) % self._stride
 
     def finish(self) -> None:
-        self._unpack()
         if self._missing > 0:
             raise BrokenImage("The picture is cut off: rows are missing.")
 

@@ -136,7 +136,7 @@ class Spool:
         copy = os.dup(self._open())
         try:
             os.lseek(copy, 0, os.SEEK_SET)
-            return os.fdopen(copy, "rb", _PIECE)
+            return os.fdopen(copy, "rb")
         except BaseException:
             os.close(copy)
             raise
