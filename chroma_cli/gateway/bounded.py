@@ -61,6 +61,11 @@ class Gate:
             self.check()
             self._connection = connection
 
+    def let_go(self) -> None:
+        """Forget the connection: it goes back, and the next exchange may have it."""
+        with self._lock:
+            self._connection = None
+
     def mark_connected(self) -> None:
         """From here on bytes of the request may go out. Raises Abandoned, and then none may."""
         with self._lock:
@@ -85,9 +90,9 @@ class Gate:
         """
         with self._lock:
             self._abandoned = True
-            connected, connection = self._connected, self._connection
-        _cut(getattr(connection, "sock", None))
-        return connected
+            # Under the lock, so that it is this exchange's connection that is cut, and not yet another's.
+            _cut(getattr(self._connection, "sock", None))
+            return self._connected
 
 
 def _cut(sock: Any) -> None:

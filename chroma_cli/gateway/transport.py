@@ -114,13 +114,24 @@ class _Tracked:
         return super().request(*args, **kwargs)  # type: ignore[misc]
 
 
-class _OneUse:
-    """Mixed into urllib3's pools: a connection that comes back is closed, so the next exchange opens one."""
+class _Pool:
+    """Mixed into urllib3's pools: an exchange that is given up late must not cut a connection that has gone
+    back, and may be another's by then."""
+
+    def _put_conn(self, connection: Any) -> None:
+        gate: Gate | None = getattr(_flying, "gate", None)
+        if gate is not None:
+            gate.let_go()
+        super()._put_conn(connection)  # type: ignore[misc]  # of the pool class beside it
+
+
+class _OneUse(_Pool):
+    """A connection that comes back is closed, so the next exchange opens one."""
 
     def _put_conn(self, connection: Any) -> None:
         if connection is not None:
             connection.close()
-        super()._put_conn(connection)  # type: ignore[misc]  # of the pool class beside it
+        super()._put_conn(connection)
 
 
 @functools.cache
@@ -130,7 +141,7 @@ def _tracked(pool: type, one_use: bool) -> type:
     if issubclass(plain.ConnectionCls, _Tracked):
         return pool
     connection = type("Tracked" + plain.ConnectionCls.__name__, (_Tracked, plain.ConnectionCls), {})
-    bases = (_OneUse, pool) if one_use else (pool,)
+    bases = (_OneUse if one_use else _Pool, pool)
     return type("Tracked" + pool.__name__, bases, {"ConnectionCls": connection})
 
 
@@ -267,7 +278,7 @@ class Transport:
         """Seconds that the next exchange of this call may take."""
         return deadline.remaining if call.patience is None else min(call.patience, deadline.remaining)
 
-    # In the exchange's own thread.
+    # In the thread of the exchange: its own, or that of who asks.
 
     def _fly(self, call: Call, prepared: requests.PreparedRequest, seconds: float, gate: Gate) -> Outcome:
         _flying.gate = gate

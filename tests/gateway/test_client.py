@@ -33,6 +33,7 @@ from chroma_cli.errors import (
     UsageError,
     WrongAddress,
 )
+from chroma_cli.gateway import bounded
 from chroma_cli.gateway.bounded import Flight
 from chroma_cli.gateway.events import CreditsSeen, Throttled
 from chroma_cli.gateway.pictures import Address, Inline, Spooled
@@ -536,6 +537,23 @@ def test_a_caller_with_many_threads_keeps_its_deadline_too(bench: Bench, action:
     with pytest.raises(NetworkError):
         run(bench, "status", seconds=0.4)
     assert len(bench.server.requests(*SUBMIT)) == 1
+
+
+@pytest.mark.parametrize("call", ["submit", "status"])
+def test_who_is_given_up_late_cuts_no_connection(
+    bench: Bench, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has gone back by then, and may be another's: a submit cut like that would be of unknown outcome."""
+    gateway_script(bench.server)
+    gates: list[bounded.Gate] = []
+    watch = bounded.Gate.watch
+    monkeypatch.setattr(bounded.Gate, "watch", lambda gate, held: (gates.append(gate), watch(gate, held))[1])
+    run(bench, "submit")
+    run(bench, call)
+    cut: list[Any] = []
+    monkeypatch.setattr(bounded, "_cut", cut.append)
+    assert all(gate.abandon() for gate in gates)
+    assert gates and cut == [None] * len(gates)
 
 
 def test_a_caller_with_many_threads_needs_no_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
