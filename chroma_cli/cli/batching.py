@@ -96,12 +96,15 @@ class Making:
     def __post_init__(self) -> None:
         self.watch = BatchWatch(self.run)
 
+    def prepare(self) -> None:
+        """What the run needs before its first image; raises where there is no key."""
+        self.run.watch = self.watch  # before the client, which talks to it
+        self.run.client.stay_in_thread()
+
     def make(self, plan: Plan) -> Batch:
         """Everything from the first submit to the last picture; the caller says how it went."""
         run = self.run
         watch = self.watch
-        run.watch = watch  # before the client, which talks to it
-        run.client.stay_in_thread()
         batch = watch.batch = self._batch(plan.works)
         started = self._saved_at = run.clock.monotonic()
         batch.start()

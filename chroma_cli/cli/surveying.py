@@ -215,6 +215,7 @@ def make(run: Run, source: Source, asked: Asked) -> None:
             if plan.works and not (making.errors and run.given["fail_fast"]):
                 run.require_ledger()
                 _check_places(run, plan.works)
+                making.prepare()
                 left = ()
                 batch = making.make(plan)
                 left = batch.left

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import sys
+import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from batchgate import Gate, picture
+from faultserver import FaultServer, Reply, Request, gateway_script, tiny_png
 from PIL import Image
 from running import JOB_FIELDS, Ended
 
@@ -192,6 +194,48 @@ def test_a_summary_that_cannot_be_written_stops_before_anything_is_spent(
     listing("fox")
     assert chroma("batch", "list.jsonl", "--junit", "nowhere/j.xml").code == 10
     assert gate.prompts == []
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_finished_job_frees_its_place_before_its_picture_is_here(
+    chroma: Chroma, listing: Listing, monkeypatch: pytest.MonkeyPatch, fast: bool
+) -> None:
+    """Not with --fail-fast: a picture that cannot be saved is a failure that the next image waits for."""
+    seen: list[int] = []
+    monkeypatch.setenv("SEGMIND_API_KEY", "SG_0123456789abcdef")
+    with FaultServer() as server:
+        gateway_script(server, polls=0, png=tiny_png(768, 768))
+
+        def submits() -> int:
+            return len(server.requests("POST", "/v2/chroma"))
+
+        def held_back(_: Request) -> Reply:
+            end = time.monotonic() + (1 if fast else 20)
+            while submits() < 3 and time.monotonic() < end:
+                time.sleep(0.05)
+            seen.append(submits())
+            return Reply(200, [("Content-Type", "image/png")], tiny_png(768, 768))
+
+        def second(_: Request) -> Reply:
+            return Reply.json({"status": "COMPLETED" if seen else "PROCESSING"})
+
+        server.on("GET", "/files/job-1-0.png", held_back)
+        server.on("GET", "/v2/requests/job-2/status", second)
+        listing("fox", "owl", "hare")
+        flags = ["--fail-fast"] if fast else []
+        assert chroma("batch", "list.jsonl", "--jobs", "2", "--base-url", server.base_url, *flags).code == 0
+    assert seen == [2 if fast else 3]
+
+
+def test_without_a_key_nothing_is_begun_and_nothing_else_said(
+    chroma: Chroma, listing: Listing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SEGMIND_API_KEY", raising=False)
+    listing("fox", "owl")
+    ended = chroma("batch", "list.jsonl", "--base-url", "http://127.0.0.1:9")
+    assert ended.code == 3
+    assert "2 not started" in ended.err
+    assert "nothing to do" not in ended.err
 
 
 def test_fail_fast_begins_no_more(chroma: Chroma, gate: Gate, listing: Listing) -> None:
