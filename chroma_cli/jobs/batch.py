@@ -35,6 +35,7 @@ from chroma_cli.jobs.lifecycle import Lifecycle
 from chroma_cli.jobs.pace import Pace
 from chroma_cli.jobs.pacing import Costs, Durations, Gate, Purse, Turns, poll_wait, work_of
 from chroma_cli.jobs.planning import Work
+from chroma_cli.jobs.polling import Took
 from chroma_cli.jobs.progress import Done
 from chroma_cli.jobs.records import Intent, JobRow, Limit
 from chroma_cli.jobs.steps import Steps
@@ -121,6 +122,7 @@ class _Task:
     deadline: Deadline | None = None
     pending: Pending[Submitted] | None = None
     pace: Pace | None = None
+    took: Took | None = None
     reserved: float = 0.0
     tries: int = 0
     #: Counts the steps that were put; an older one that comes due is void.
@@ -373,14 +375,18 @@ class Batch:
         task.pace = Pace(self._clock, task.job, self._durations.expected(task.work.request))
         self._put(task, self._poll_wait(task), self._poll)
 
-    def _poll_wait(self, task: _Task) -> float:
+    def _poll_wait(self, task: _Task, *, since: float | None = None) -> float:
+        """Seconds until the next poll; ``since``: as it would have been planned at that age."""
         pace = task.pace
         assert pace is not None
         expected = self._durations.expected(task.work.request)
         if not pace.asked:
             pace.asked = True
             return 0.0
-        return poll_wait(expected, pace.since_submit, pace.begun, len(self._flying), self._jitter)
+        age = pace.since_submit
+        since = age if since is None else since
+        wait = poll_wait(expected, since, pace.begun, len(self._flying), self._jitter)
+        return max(0.0, wait - (age - since))
 
     def _poll(self, task: _Task) -> None:
         assert task.job is not None
@@ -428,17 +434,24 @@ class Batch:
         with self._lock:
             waiting = [task for task in self._flying.values() if task.watched]
         for task in waiting:
-            if work_of(task.work.request) == same:
-                self._put(task, self._poll_wait(task), self._poll, moved=True)
+            if work_of(task.work.request) == same and task.pace is not None:
+                self._put(task, self._poll_wait(task, since=task.pace.unfinished_at), self._poll, moved=True)
 
     # --- collect -----------------------------------------------------------------------------------------
 
     def _bring_home(self, task: _Task) -> None:
         task.collecting = True
         self._launch_soon()
-        took = task.pace.since_submit if task.pace is not None and task.work.job is None else 0.0
+        if task.pace is not None and task.work.job is None:
+            task.took = task.pace.took
         self._collects.add(0.0, lambda: self._save(task))
-        if self._durations.saw(task.work.request, took):
+        self._learn(task)
+
+    def _learn(self, task: _Task, told: float | None = None) -> None:
+        """Let the others know how long it took; ``told``: seconds, as the gateway has it."""
+        if task.took is None or task.job is None:
+            return
+        if self._durations.saw(task.work.request, task.job.number, task.took.told(told)):
             self._look_again(task.work.request)
 
     def _save(self, task: _Task) -> None:
@@ -455,6 +468,7 @@ class Batch:
             self._end(task, error=error)
             return
         self.gate.answered()
+        self._learn(task, done.job.timings.whole())
         self._end(task, done=done)
 
     # --- the end of one ----------------------------------------------------------------------------------

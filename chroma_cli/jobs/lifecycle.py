@@ -289,6 +289,7 @@ class Lifecycle:
     def poll(self, job: JobRow, deadline: Deadline, pace: Pace | None = None) -> JobRow:
         """Ask once (with the client's retries) and record the answer; the state is "completed" at the end."""
         assert job.request_id is not None
+        age = pace.since_submit if pace is not None else 0.0
         try:
             status = self.client.status(job.request_id, deadline, attempts=self.attempts)
         except NotFound as error:
@@ -304,12 +305,14 @@ class Lifecycle:
         if status.state == "FAILED":
             raise outcomes.failed(job, status.error)
         if status.state == "COMPLETED":
+            if pace is not None:
+                pace.told = _timings(status.metrics).whole()
             # not recorded yet: the result's addresses come first, in one step with it
             job = replace(job, state="completed", charged=Charged.YES)
             self.observe(StateChanged(job))
             return job
         if pace is not None:
-            pace.missing = None
+            pace.missing, pace.unfinished_at = None, age
         before = job.state
         job = self.book.progress(job, "queued" if status.state == "QUEUED" else "processing")
         if pace is not None:
@@ -422,7 +425,7 @@ class Lifecycle:
             seed=result.seed,
             cost=metrics.cost,
             remaining=metrics.remaining_credits,
-            timings=Timings(metrics.queue_time, metrics.inference_time, metrics.total_time),
+            timings=_timings(metrics),
             observed=observed,
         )
 
@@ -571,6 +574,10 @@ class _Now:
     job: JobRow
     charged: Charged
     saved: list[Saved] = field(default_factory=list)
+
+
+def _timings(metrics: Metrics) -> Timings:
+    return Timings(metrics.queue_time, metrics.inference_time, metrics.total_time)
 
 
 def _is_last(job: JobRow, one: Saved) -> bool:

@@ -34,6 +34,9 @@ class Pace:
         self._running = job.state == "processing"
         self.asked = self.age_known and self._before < 1.0
         self._beat = self._start
+        #: Its age when it was last found not to be finished, and how long it took as the gateway has it.
+        self.unfinished_at = 0.0
+        self.told: float | None = None
         #: The 404 that was the last answer, while it may only mean that the job is too new.
         self.missing: NotFound | None = None
 
@@ -50,6 +53,11 @@ class Pace:
     @property
     def since_submit(self) -> float:
         return self._before + self._clock.monotonic() - self._start
+
+    @property
+    def took(self) -> polling.Took:
+        """How long it took, once it has been found finished."""
+        return polling.Took(self.unfinished_at, self.since_submit).told(self.told)
 
     def next_wait(self) -> float:
         if not self.asked:  # taken up later: the first question comes at once

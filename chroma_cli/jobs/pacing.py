@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
 from chroma_cli.clock import Clock
 from chroma_cli.errors import Charged, LimitError
 from chroma_cli.jobs import polling
-from chroma_cli.jobs.polling import Begun, Expectation
+from chroma_cli.jobs.polling import Begun, Expectation, Took
 from chroma_cli.request.builder import ImageRequest
 
 #: A pause that the gateway asks for is taken to be a mistake beyond this (seconds).
@@ -25,8 +26,11 @@ _GROWN_PAUSE: Final = 60.0
 _POLLS_A_SECOND: Final = 150.0
 #: From so many jobs on, polls around the expected end become sparser.
 _CLOSE_WATCH: Final = 100
-#: The latest durations of one run that count.
+#: The latest durations of one run that count, and so many of the first may have the others looked at again,
+#: which has its price.
 _REMEMBERED: Final = 50
+_TEACHERS: Final = 32
+_SOONER: Final = 1.02
 
 Work = tuple[int, int, int]
 
@@ -101,7 +105,8 @@ class Durations:
     def __init__(self, before: Callable[[ImageRequest], Expectation]) -> None:
         self._before = before
         self._lock = threading.Lock()
-        self._seen: dict[Work, list[float]] = {}
+        self._seen: dict[Work, dict[int, Took]] = {}
+        self._taught: Counter[Work] = Counter()
         self._expected: dict[Work, Expectation] = {}
 
     def expected(self, request: ImageRequest) -> Expectation:
@@ -114,22 +119,25 @@ class Durations:
                 known = self._expected.setdefault(work, known)
         return known
 
-    def saw(self, request: ImageRequest, seconds: float) -> bool:
-        """A job took that long; True when those of its kind had better look again at when to poll."""
-        if seconds <= 0:
-            return False
+    def saw(self, request: ImageRequest, job: int, took: Took) -> bool:
+        """The job with this number took that long; to be told again when it is known better. True when those
+        of its kind had better look again at when to poll."""
         work = work_of(request)
         with self._lock:
-            seen = self._seen.setdefault(work, [])
-            seen.append(seconds)
-            del seen[:-_REMEMBERED]
-            learnt = Expectation.learnt(seen)
-            before = self._expected.get(work)
+            seen = self._seen.setdefault(work, {})
+            seen[job] = took
+            if len(seen) > _REMEMBERED:
+                del seen[next(iter(seen))]
+            learnt = Expectation.watched(tuple(seen.values()))
             if learnt is None:
                 return False
+            before = self._expected.get(work)
             self._expected[work] = learnt
-            # the first ones teach most; looking again at all the others has its price, too
-            return len(seen) in (1, 2, 4, 8, 16) and (before is None or before.low > learnt.low * 1.02)
+            self._taught[work] += 1
+            if before is None:
+                return True
+            sooner = before.low > learnt.low * _SOONER or before.high > learnt.high * _SOONER
+            return sooner and self._taught[work] <= _TEACHERS
 
 
 def poll_wait(

@@ -11,7 +11,7 @@ moment: so the spacing falls all the way to the end of the window.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from chroma_cli.request import schema
@@ -42,6 +42,8 @@ _OVERDUE_CAP: Final = 10.0
 _LONGEST: Final = 15.0
 #: The documented duration is met within 10 %, and a little is left on both sides.
 _DOCUMENTED_SPREAD: Final = 0.14
+#: A gateway that reports so much more than has passed here speaks of something else.
+_LEAD_OF_GATEWAY: Final = 1.1
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,40 @@ class Expectation:
         beyond = (longest - shortest) / len(seen) + typical * 0.1 / len(seen)
         return cls(max(shortest - beyond, shortest * 0.5), typical, longest + beyond)
 
+    @classmethod
+    def watched(cls, seen: Sequence[Took]) -> Expectation | None:
+        """What jobs of the same work took, as far as that was watched; None when there is none to go by.
+
+        That a job was found finished late does not mean that it took longer than another one. And the
+        shortest may have taken less than it seems: as little as no poll speaks against.
+        """
+        seen = [took for took in seen if took.by > 0]
+        if not seen:
+            return None
+        shortest = min(took.by for took in seen)
+        learnt = cls.learnt([max(shortest, took.after) for took in seen])
+        if learnt is None or any(took.after == shortest for took in seen):
+            return learnt
+        at_least = max((took.after for took in seen if took.after < shortest), default=0.0)
+        return replace(learnt, low=min(learnt.low, max(at_least, shortest * 0.5)))
+
+
+@dataclass(frozen=True)
+class Took:
+    """How long a job took, in seconds since its submit: more than ``after``, and ``by`` at most; where it is
+    known, both are that."""
+
+    after: float
+    by: float
+
+    def told(self, seconds: float | None) -> Took:
+        """The same with the gateway's own figure, where that can be true: its clock starts a little earlier
+        than ours."""
+        if seconds is None or not self.after < seconds <= self.by * _LEAD_OF_GATEWAY:
+            return self
+        known = min(seconds, self.by)
+        return Took(known, known)
+
 
 @dataclass(frozen=True)
 class Begun:
@@ -103,7 +139,7 @@ def next_poll(
         return min(wait, _OVERDUE_CAP * spread)
     lead = window * _LEAD[0]
     # a poll at the very start of the window would nearly always be in vain
-    first = start + lead if -lead >= unit * _LEAD[1] else start + unit * _BEND[1]
+    first = start + lead if -lead >= unit * _LEAD[1] else start + min(unit * _BEND[1], window)
     if elapsed >= first:
         return min(max(unit * _spacing((elapsed - start) / window), _CLOSEST), _LONGEST * spread)
     if elapsed >= start:

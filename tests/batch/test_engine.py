@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import random
 import sqlite3
 import threading
 import time
@@ -18,7 +20,7 @@ from running import Ended
 from chroma_cli.clock import SystemClock
 from chroma_cli.errors import Charged, ChromaError, LimitError, OutputError, UsageError
 from chroma_cli.jobs.pacing import Costs, Durations, Gate, Purse, Turns, poll_wait
-from chroma_cli.jobs.polling import NOT_SEEN, Expectation
+from chroma_cli.jobs.polling import NOT_SEEN, Expectation, Took
 from chroma_cli.jobs.runlock import AlreadyRunning, RunLock
 from chroma_cli.jobs.steps import Steps
 from chroma_cli.jobs.summary import OUTCOMES, Line, Report, junit, markdown
@@ -144,10 +146,53 @@ def test_what_a_run_sees_goes_before_what_was_known() -> None:
     durations = Durations(lambda _request: Expectation(40.0, 53.0, 60.0))
     one, other = request(), request(steps=20)
     assert durations.expected(one).typical == 53.0
-    assert durations.saw(one, 2.0)
+    assert durations.saw(one, 1, Took(1.0, 2.0))
     assert durations.expected(one).high < 3
     assert durations.expected(other).typical == 53.0
-    assert not durations.saw(one, 0.0)
+    assert not durations.saw(one, 2, Took(0.0, 0.0))
+
+
+def test_a_job_that_was_seen_late_teaches_again_when_it_is_known_better() -> None:
+    durations = Durations(lambda _request: Expectation(40.0, 53.0, 60.0))
+    one = request()
+    assert durations.saw(one, 1, Took(10.0, 30.0))
+    assert durations.expected(one).high >= 30.0
+    assert durations.saw(one, 1, Took(10.0, 30.0).told(20.0))
+    assert durations.expected(one).typical == 20.0
+    assert durations.expected(one).high < 30.0
+
+
+def test_only_the_first_jobs_have_the_others_looked_at_again() -> None:
+    durations = Durations(lambda _request: Expectation(40.0, 53.0, 60.0))
+    sooner = [40.0 / 1.05**number for number in range(80)]
+    again = [durations.saw(request(), number, Took(one, one)) for number, one in enumerate(sooner)]
+    assert all(again[:32])
+    assert not any(again[32:])
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_run_finds_out_how_long_its_jobs_take(told: bool) -> None:
+    """100 of 400 jobs at a time, each of 20 s: the later ones are asked about when they are done."""
+    real, kind, draw = 20.0, request(), random.Random(7)
+    durations = Durations(lambda _request: Expectation.documented(1.0))
+    due = [(0.0, number, 0.0, 0.0) for number in range(100)]  # when, which, its submit, its latest poll
+    delays, polls, begun = [], 0, 100
+    while due:
+        now, number, submitted, before = heapq.heappop(due)
+        age = now - submitted
+        if age > 0:
+            polls += 1
+        if age < real:
+            wait = poll_wait(durations.expected(kind), age, NOT_SEEN, 100, draw.random)
+            heapq.heappush(due, (now + wait, number, submitted, age))
+            continue
+        delays.append(age - real)
+        durations.saw(kind, number, Took(before, age).told(real if told else None))
+        if begun < 400:
+            heapq.heappush(due, (now, begun, now, 0.0))
+            begun += 1
+    assert sum(delays[200:]) / len(delays[200:]) < (0.01 if told else 0.1) * real
+    assert polls <= 400 * 8
 
 
 @given(st.floats(0, 200), st.floats(0.05, 100), st.integers(1, 1000), st.floats(0, 1))

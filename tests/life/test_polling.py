@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chroma_cli.jobs.polling import NOT_SEEN, Begun, Expectation, next_poll
+from chroma_cli.jobs.polling import NOT_SEEN, Begun, Expectation, Took, next_poll
 
 SECONDS = st.floats(0.001, 100_000, allow_nan=False)
 
@@ -57,6 +57,40 @@ def test_learnt_is_in_order_whatever_was_seen(seconds: list[float]) -> None:
 def test_nothing_is_learnt_from_nothing() -> None:
     assert Expectation.learnt([]) is None
     assert Expectation.learnt([0.0, -3.0]) is None
+
+
+@given(st.lists(st.tuples(SECONDS, SECONDS).map(sorted).map(lambda two: Took(*two)), min_size=1, max_size=60))
+def test_what_was_watched_is_in_order_and_contradicts_no_poll(seen: list[Took]) -> None:
+    expected = Expectation.watched(seen)
+    assert expected is not None
+    assert 0 < expected.low <= expected.typical <= expected.high
+    shortest = min(took.by for took in seen)
+    assert expected.low <= shortest
+    assert expected.high >= max(shortest, *(took.after for took in seen))
+
+
+def test_a_job_that_is_seen_late_did_not_take_long() -> None:
+    seen = [Took(8.0, 10.0), *(Took(8.0, 12.0 + number) for number in range(20))]
+    expected = Expectation.watched(seen)
+    assert expected is not None
+    assert expected.typical == 10.0
+    assert expected.high < 10.1
+    assert expected.low == 8.0  # it may have been done as soon as that
+
+
+def test_what_the_gateway_says_counts_where_it_can_be_true() -> None:
+    seen = Took(8.0, 10.0)
+    assert seen.told(9.0) == Took(9.0, 9.0)
+    assert seen.told(10.3) == Took(10.0, 10.0)  # it began to count a little earlier
+    assert seen.told(8.0) == seen.told(53.0) == seen.told(None) == seen
+    assert Expectation.watched([Took(9.0, 9.0)] * 50).low > 8.9  # type: ignore[union-attr]
+
+
+def test_a_job_whose_end_is_known_is_asked_once() -> None:
+    expected = Expectation.watched([Took(20.0, 20.0)] * 50)
+    assert expected is not None
+    assert next_poll(expected, 15.0) == pytest.approx(5.0, abs=0.1)
+    assert simulate(expected, 20.0)[1] < 0.1
 
 
 def test_more_jobs_make_the_window_narrower() -> None:
