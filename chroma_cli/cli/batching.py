@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from chroma_cli.cli.batchopts import Asked
     from chroma_cli.cli.context import Run
     from chroma_cli.cli.output import Board
+    from chroma_cli.images.checker import Checker
     from chroma_cli.images.destination import Destination
     from chroma_cli.jobs.batch import Batch, Ended
     from chroma_cli.jobs.lifecycle import Lifecycle
@@ -90,11 +91,13 @@ class Making:
     lines: list[Line] = field(default_factory=list)
     errors: list[ChromaError] = field(default_factory=list)
     watch: BatchWatch = field(init=False)
+    checker: Checker = field(init=False)
     _saved_at: float = 0.0
     _save_took: float = 0.0
 
     def __post_init__(self) -> None:
         self.watch = BatchWatch(self.run)
+        self.checker = self.run.checker
 
     def prepare(self) -> None:
         """What the run needs before its first image; raises where there is no key."""
@@ -183,6 +186,7 @@ class Making:
         life = run.lifecycle
         life.attempts = 1
         life.pictures.resumed = resumed
+        life.pictures.check = self.checker.check
         life.pictures.promised = lambda job: _Promised(run, job)
         return life
 

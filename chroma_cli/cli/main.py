@@ -7,6 +7,7 @@ answered without Typer.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import signal
 import sys
@@ -68,6 +69,7 @@ def entry() -> None:
     code = main(sys.argv[1:])
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said: no traceback from Python's own exit
+        gc.freeze()  # nor a last search through all that is loaded for what could be freed: that took 20 %
     sys.exit(code)
 
 

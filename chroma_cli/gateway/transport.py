@@ -149,11 +149,14 @@ class _Adapter(requests.adapters.HTTPAdapter):
     """The connections to one kind of address. It is used without a session: there are no cookies, no
     ``.netrc`` and no redirects then, and nothing is read from the environment but what is passed in.
 
-    ``one_use``: no connection serves twice.
+    ``one_origin``: all requests go to one place, so what leads there is found out once. ``one_use``: no
+    connection serves twice.
     """
 
-    def __init__(self, *, one_use: bool) -> None:
+    def __init__(self, *, one_origin: bool, one_use: bool) -> None:
+        self._one_origin = one_origin
         self._one_use = one_use
+        self._pool: Any = None
         super().__init__(pool_connections=4, pool_maxsize=_POOL, max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -164,6 +167,14 @@ class _Adapter(requests.adapters.HTTPAdapter):
         manager = super().proxy_manager_for(*args, **kwargs)
         self._track(manager)
         return manager
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        if self._pool is not None:
+            return self._pool
+        pool = super().get_connection_with_tls_context(*args, **kwargs)
+        if self._one_origin:
+            self._pool = pool
+        return pool
 
     def _track(self, manager: Any) -> None:
         pools = manager.pool_classes_by_scheme
@@ -202,6 +213,7 @@ class Transport:
         self._verify: bool | str = ca_bundle or True
         self._lock = threading.Lock()
         self._adapters: dict[str, _Adapter] = {}
+        self._proxies_of: dict[str, dict[str, str]] = {}
         self._apart = True
 
     def close(self) -> None:
@@ -309,7 +321,7 @@ class Transport:
                     max(0.001, min(CONNECT_TIMEOUT, seconds)),
                     max(0.001, min(call.read_timeout, seconds)),
                 ),
-                verify=self._verify,
+                verify=self._verify if url.startswith("https") else True,
                 proxies=proxies,
             )
         except _FAILURES as error:
@@ -374,16 +386,20 @@ class Transport:
         return prepared
 
     def _proxies(self, url: str) -> dict[str, str]:
-        if is_loopback(host_of(url)):
-            return {}
-        return dict(requests.utils.get_environ_proxies(url))
+        """Those of the environment, for this scheme and host; looked for once."""
+        origin = "/".join(url.split("/", 3)[:3])
+        found = self._proxies_of.get(origin)
+        if found is None:
+            found = {} if is_loopback(host_of(url)) else dict(requests.utils.get_environ_proxies(url))
+            self._proxies_of[origin] = found
+        return found
 
     def _adapter(self, call: Call) -> _Adapter:
         name = "external" if call.external else "asking" if call.method == "GET" else "spending"
         with self._lock:
             if name not in self._adapters:
                 # A stale kept connection would make a reset ambiguous, so a POST gets a fresh one.
-                self._adapters[name] = _Adapter(one_use=name == "spending")
+                self._adapters[name] = _Adapter(one_origin=not call.external, one_use=name == "spending")
             return self._adapters[name]
 
     def _check_bundle(self, url: str, gate: Gate) -> None:

@@ -112,6 +112,15 @@ def create(path: Path) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0), 0o666)
 
 
+def create_in(folder: Path, path: Path) -> int:
+    """The same, for a path in a folder that may have to be made first."""
+    try:
+        return create(path)
+    except (FileNotFoundError, NotADirectoryError):
+        make_folders(folder)
+        return create(path)
+
+
 def open_again(path: Path) -> int:
     """Open a file that :func:`create` made, in the same way."""
     return os.open(path, os.O_RDWR | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))

@@ -40,7 +40,8 @@ def check(
 ) -> None:
     """Find out, before anything is spent, whether the pictures can be saved there.
 
-    ``estimate`` is in bytes for all pictures together. Raises OutputExists for a file named outright that
+    ``estimate`` is in bytes for all pictures together; 0 where a check before this one has tried the folder,
+    so that it needs no other try. Raises OutputExists for a file named outright that
     exists or is promised to another job, OutputError for everything else that is in the way.
     """
     if destination.kind == "stdout":
@@ -78,7 +79,7 @@ def _check_as_typed(destination: Destination, targets: list[Path]) -> None:
 
 
 def _check_free(path: Path, promised: Container[str]) -> None:
-    if promise(path) in promised:
+    if promised and promise(path) in promised:
         raise OutputExists(
             f"{path} is promised to a job whose picture is still to come.",
             hint="Bring that one home with: chroma fetch --pending; or choose another name with -o.",
@@ -126,6 +127,8 @@ def _check_folder(folder: Path, names: list[str], share: int, count: int, token:
     """Try the folder, or the one in which it would be made, with ``count`` files of ``share`` bytes."""
     ancestor = _nearest(folder)
     _check_lengths(folder, ancestor, names)
+    if not share:
+        return
     try:
         _check_room(ancestor, share * count)
         try:

@@ -127,6 +127,8 @@ class Spool:
         """Empty it, for a download that begins again."""
         with self._lock:
             descriptor = self._open()
+            if not self.size:
+                return
             os.ftruncate(descriptor, 0)
             os.lseek(descriptor, 0, os.SEEK_SET)
             self.size, self.head, self._hash = 0, b"", hashlib.sha256()
@@ -136,7 +138,7 @@ class Spool:
         copy = os.dup(self._open())
         try:
             os.lseek(copy, 0, os.SEEK_SET)
-            return os.fdopen(copy, "rb")
+            return os.fdopen(copy, "rb", _PIECE)
         except BaseException:
             os.close(copy)
             raise
@@ -196,11 +198,10 @@ class Spool:
         return self._descriptor
 
     def _open_in(self, folder: Path) -> None:
-        disk.make_folders(folder)
         for attempt in range(_ATTEMPTS):
             path = folder / temp_name(self._token, self.ordinal, attempt)
             try:
-                self._descriptor = disk.create(path)
+                self._descriptor = disk.create_in(folder, path)
             except FileExistsError:
                 # Left by an earlier run, or still in use by a worker that was given up.
                 if attempt == _ATTEMPTS - 1:

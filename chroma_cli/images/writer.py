@@ -158,7 +158,8 @@ def _settle(
 
 def _move(spool: Spool, path: Path, *, overwrite: bool) -> bool:
     """Whether the file has that name now; False if something else has it. Raises OSError."""
-    disk.make_folders(path.parent)
+    if path.parent != spool.path.parent:
+        disk.make_folders(path.parent)
     if overwrite and disk.replaceable(path):
         step: Callable[[Path, Path], None] = disk.replace
     else:

@@ -23,7 +23,7 @@ _LONGEST_PAUSE: Final = 3600.0
 _FIRST_PAUSE: Final = 1.0
 _GROWN_PAUSE: Final = 60.0
 #: Polls a second over all jobs that are only looked after; more would cost CPU and help nobody.
-_POLLS_A_SECOND: Final = 150.0
+_POLLS_A_SECOND: Final = 200.0
 #: From so many jobs on, polls around the expected end become sparser.
 _CLOSE_WATCH: Final = 100
 #: The latest durations of one run that count, and so many of the first may have the others looked at again,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from chroma_cli.clock import Deadline
 from chroma_cli.errors import BrokenImage, ChromaError, NotFound, OutputError, Unavailable
-from chroma_cli.images import decode, spool, writer
+from chroma_cli.images import checker, decode, spool, writer
 from chroma_cli.images.destination import Destination
 from chroma_cli.images.parts import CannotExtend, Metadata
 from chroma_cli.images.spool import Spool
@@ -49,7 +49,7 @@ class Pictures:
 
     ``promised(job)`` gives the places that other jobs hold. ``resumed``: another process began the job, so
     that what lies at its place with the same bytes is its own work. ``metadata``: what is written into the
-    pictures; None for what each job remembers.
+    pictures; None for what each job remembers. ``check`` sees whether a picture is whole.
     """
 
     client: Client
@@ -58,6 +58,7 @@ class Pictures:
     promised: Callable[[JobRow], Container[str]]
     resumed: bool = False
     metadata: Level | None = None
+    check: Callable[[Spool], decode.ImageInfo] = checker.check
     _held: dict[int, Spool] = field(default_factory=dict, init=False)
     _sink: Spool | None = field(default=None, init=False)
 
@@ -199,7 +200,7 @@ class Pictures:
             self.client.download(url, sink, deadline=deadline)
             sink.flush()
             try:
-                return _verified(fresh)
+                return self.check(fresh)
             except BrokenImage:
                 if not left or deadline.passed:
                     raise
@@ -208,7 +209,7 @@ class Pictures:
     def _checked(self, held: Spool, job: JobRow, destination: Destination) -> decode.ImageInfo:
         """A picture out of an answer; the bytes of a v1 call cannot be had again, so they are kept."""
         try:
-            return _verified(held)
+            return self.check(held)
         except BrokenImage as error:
             if job.mode == "sync":
                 kept = writer.keep_broken(held, destination, late=_late(job))
@@ -279,15 +280,10 @@ class Pictures:
         return made, warnings
 
 
-def _verified(ready: Spool) -> decode.ImageInfo:
-    with ready.reader() as source:
-        return decode.verify(source)
-
-
 def _kept(one: Spool, job: JobRow, destination: Destination) -> str:
     """Keep what a v1 call brought, under a name that tells a picture from a part of one."""
     try:
-        return writer.keep(one, destination, _verified(one), late=_late(job))
+        return writer.keep(one, destination, checker.check(one), late=_late(job))
     except BrokenImage:
         return writer.keep(one, destination, late=_late(job), suffix=".broken")
 

@@ -192,7 +192,7 @@ def test_a_run_finds_out_how_long_its_jobs_take(told: bool) -> None:
             heapq.heappush(due, (now, begun, now, 0.0))
             begun += 1
     assert sum(delays[200:]) / len(delays[200:]) < (0.01 if told else 0.1) * real
-    assert polls <= 400 * 8
+    assert polls <= 400 * 10
 
 
 @given(st.floats(0, 200), st.floats(0.05, 100), st.integers(1, 1000), st.floats(0, 1))
