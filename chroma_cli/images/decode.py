@@ -19,7 +19,7 @@ from chroma_cli.errors import BrokenImage, OutputError
 
 try:
     from isal import isal_zlib as zlib  # 2.5 times as fast, and most of a check is unpacking
-except ImportError:  # it is an extra
+except ImportError:  # not built for every machine
     import zlib  # type: ignore[no-redef]
 
 #: The model's largest picture has 4.2 million; the limit keeps a decode below 200 MB of memory.
