@@ -69,7 +69,8 @@ def entry() -> None:
     code = main(sys.argv[1:])
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said: no traceback from Python's own exit
-        gc.freeze()  # nor a last search through all that is loaded for what could be freed: that took 20 %
+        if hasattr(gc, "freeze"):  # nor a last search through all that is loaded for what could be freed
+            gc.freeze()
     sys.exit(code)
 
 

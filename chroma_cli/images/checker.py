@@ -1,8 +1,8 @@
 """Checks of many pictures at a time, most of them by a helper: a process that does nothing else.
 
 A check unpacks a whole picture, in dozens of turns between which Python serves its other threads; the helper
-takes no turns from them. It is no more than an aid: it is started when pictures begin to crowd, and when
-anything goes wrong with it a check is done here instead.
+takes no turns from them. It is no more than an aid: it is started when pictures begin to crowd, only "this is
+whole" is believed of it, and whatever else it says or does, the check is done here.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from chroma_cli.images import decode
 from chroma_cli.images.decode import ImageInfo
 from chroma_cli.images.spool import Spool
 
-#: With more checks under way than these, the next one is done here.
+#: So many checks at a time wait for the helper; the next one is done here.
 _MOST_WAITING: Final = 4
 #: A helper that has not answered within these seconds is stuck: the largest picture takes two.
 _PATIENCE: Final = 30.0
 _BUFFER: Final = 256 * 1024
 
-#: Without the working folder on its path, as programs are started that a shell finds.
+#: It looks for modules where this program does, so that it has the same ones.
 _PROGRAM: Final = (
-    "import sys; sys.path.append(sys.argv[1]); "
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from chroma_cli.images.checker import serve; serve(int(sys.argv[2]))"
 )
 
@@ -83,7 +83,7 @@ class Checker:
 
 
 class _Helper:
-    """The other process, and the line to it: a path each way down, a JSON object each way up."""
+    """The other process, and the line to it: JSON in lines, a path down, what is known of a picture up."""
 
     def __init__(self, process: subprocess.Popen[bytes], line: socket.socket) -> None:
         self._process = process
@@ -95,12 +95,16 @@ class _Helper:
     @classmethod
     def start(cls) -> _Helper | None:
         """None where the system does not let us."""
-        home = str(Path(chroma_cli.__file__).parents[1])
-        line, end = socket.socketpair()
+        places = [place for place in sys.path if place]  # not "", the working folder
+        places.append(str(Path(chroma_cli.__file__).parents[1]))
+        try:
+            line, end = socket.socketpair()
+        except OSError:
+            return None
         line.settimeout(_PATIENCE)
         try:
             process = subprocess.Popen(  # noqa: S603 - this Python, with a program of ours
-                [sys.executable, "-P", "-c", _PROGRAM, home, str(end.fileno())],
+                [sys.executable, "-P", "-c", _PROGRAM, json.dumps(places), str(end.fileno())],
                 pass_fds=[end.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -115,21 +119,18 @@ class _Helper:
         return cls(process, line)
 
     def ask(self, path: Path) -> ImageInfo | None:
-        """What the picture is; None when that is not to be had from here. Raises BrokenImage."""
+        """What the picture is; None when it is not whole, or nobody there can say so."""
         with self._lock:
             if self._lost:
                 return None
             try:
                 self._line.sendall(_line(str(path)))
-                answer = json.loads(self._answers.readline())
-                info = ImageInfo(**answer["info"]) if answer["info"] is not None else None
-            except (OSError, ValueError, TypeError, KeyError):  # it ended, is stuck, or talks nonsense
+                known = json.loads(self._answers.readline())
+                return None if known is None else ImageInfo(**known)
+            except (OSError, ValueError, TypeError):  # it ended, is stuck, or talks nonsense
                 self._lost = True
                 self._process.kill()
                 return None
-        if answer["broken"] is not None:
-            raise BrokenImage(answer["broken"])
-        return info
 
     def close(self) -> None:
         """End it; it has nothing to lose. A check that is under way is then done by who asked for it."""
@@ -156,12 +157,10 @@ def serve(descriptor: int) -> None:
             stream.flush()
 
 
-def _answer(path: str) -> dict[str, Any]:
-    """``info`` for a picture, ``broken`` (words) for none; neither where it cannot be said here."""
+def _answer(path: str) -> dict[str, Any] | None:
+    """What the picture is. None without a reason: who asked looks for that, with nothing taken on trust."""
     try:
         with Path(path).open("rb", _BUFFER) as source:
-            return {"info": asdict(decode.verify(source)), "broken": None}
-    except BrokenImage as error:
-        return {"info": None, "broken": error.message}
-    except (OSError, OutputError, MemoryError):
-        return {"info": None, "broken": None}
+            return asdict(decode.verify(source))
+    except (BrokenImage, OutputError, OSError):
+        return None

@@ -22,7 +22,7 @@ try:
 except ImportError:  # not built for every machine
     import zlib  # type: ignore[no-redef]
 
-#: The model's largest picture has 4.2 million; the limit keeps a decode below 200 MB of memory.
+#: The model's largest picture has 4.2 million; the limit keeps one decode below 200 MB of memory.
 MAX_PIXELS: Final = 40_000_000
 MAX_SIDE: Final = 65_535
 

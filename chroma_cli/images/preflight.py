@@ -40,9 +40,9 @@ def check(
 ) -> None:
     """Find out, before anything is spent, whether the pictures can be saved there.
 
-    ``estimate`` is in bytes for all pictures together; 0 where a check before this one has tried the folder,
-    so that it needs no other try. Raises OutputExists for a file named outright that
-    exists or is promised to another job, OutputError for everything else that is in the way.
+    ``estimate`` is in bytes for all pictures together; 0 where an earlier check has tried the folder. Raises
+    OutputExists for a file named outright that exists or is promised to another job, OutputError for
+    everything else that is in the way.
     """
     if destination.kind == "stdout":
         _check_havens(estimate, token, rescue_dir)

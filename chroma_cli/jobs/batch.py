@@ -127,7 +127,7 @@ class _Task:
     tries: int = 0
     #: Counts the steps that were put; an older one that comes due is void.
     turn: int = 0
-    #: Waits for its next poll, and nobody is at work on it.
+    #: Waits for a poll as planned, and nobody is at work on it.
     watched: bool = False
     #: The gateway has finished it.
     collecting: bool = False
@@ -270,15 +270,23 @@ class Batch:
         collecting = sum(task.collecting for task in self._flying.values())
         return max(len(self._flying) - collecting, collecting) >= self._options.jobs
 
-    def _put(self, task: _Task, wait: float, step: Callable[[_Task], None], *, moved: bool = False) -> None:
-        """Have a step of this task taken; ``moved``: a poll that it waits for at another time, if it still
-        does."""
+    def _put(
+        self,
+        task: _Task,
+        wait: float,
+        step: Callable[[_Task], None],
+        *,
+        planned: bool = False,
+        moved: bool = False,
+    ) -> None:
+        """Have a step of this task taken. ``planned``: a poll whose time better knowledge may change, as it may not
+        change a pause after trouble; ``moved``: that poll at its new time, if it is still waited for."""
         with self._lock:
             if moved and not task.watched:
                 return
             task.turn += 1
             turn = task.turn
-            task.watched = step == self._poll
+            task.watched = planned or moved
 
         def take() -> None:
             with self._lock:
@@ -373,7 +381,7 @@ class Batch:
     def _watch(self, task: _Task) -> None:
         assert task.job is not None
         task.pace = Pace(self._clock, task.job, self._durations.expected(task.work.request))
-        self._put(task, self._poll_wait(task), self._poll)
+        self._put(task, self._poll_wait(task), self._poll, planned=True)
 
     def _poll_wait(self, task: _Task, *, since: float | None = None) -> float:
         """Seconds until the next poll; ``since``: as it would have been planned at that age."""
@@ -386,7 +394,8 @@ class Batch:
         age = pace.since_submit
         since = age if since is None else since
         wait = poll_wait(expected, since, pace.begun, len(self._flying), self._jitter)
-        return max(0.0, wait - (age - since))
+        assert task.deadline is not None
+        return min(max(0.0, wait - (age - since)), task.deadline.remaining + 0.01)
 
     def _poll(self, task: _Task) -> None:
         assert task.job is not None
@@ -422,7 +431,7 @@ class Batch:
         if job.state == "completed":
             self._bring_home(task)
         else:
-            self._put(task, min(self._poll_wait(task), task.deadline.remaining + 0.01), self._poll)
+            self._put(task, self._poll_wait(task), self._poll, planned=True)
 
     def _ended_outside(self, task: _Task, error: ChromaError) -> ChromaError:
         assert task.job is not None
@@ -444,8 +453,8 @@ class Batch:
         self._launch_soon()
         if task.pace is not None and task.work.job is None:
             task.took = task.pace.took
-        self._collects.add(0.0, lambda: self._save(task))
         self._learn(task)
+        self._collects.add(0.0, lambda: self._save(task))
 
     def _learn(self, task: _Task, told: float | None = None) -> None:
         """Let the others know how long it took; ``told``: seconds, as the gateway has it."""

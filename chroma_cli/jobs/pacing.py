@@ -26,10 +26,11 @@ _GROWN_PAUSE: Final = 60.0
 _POLLS_A_SECOND: Final = 200.0
 #: From so many jobs on, polls around the expected end become sparser.
 _CLOSE_WATCH: Final = 100
-#: The latest durations of one run that count, and so many of the first may have the others looked at again,
-#: which has its price.
+#: The latest durations of one run that count.
 _REMEMBERED: Final = 50
-_TEACHERS: Final = 32
+#: So many of the first lessons (at most two a job) may have the other jobs looked at again, which has its
+#: price, and only if jobs are expected to be done sooner by this factor.
+_LESSONS: Final = 32
 _SOONER: Final = 1.02
 
 Work = tuple[int, int, int]
@@ -137,7 +138,7 @@ class Durations:
             if before is None:
                 return True
             sooner = before.low > learnt.low * _SOONER or before.high > learnt.high * _SOONER
-            return sooner and self._taught[work] <= _TEACHERS
+            return sooner and self._taught[work] <= _LESSONS
 
 
 def poll_wait(
