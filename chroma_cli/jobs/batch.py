@@ -48,8 +48,9 @@ if TYPE_CHECKING:
     from chroma_cli.request.builder import ImageRequest
 
 #: Most threads that submit, that ask how jobs are, and that bring pictures home. More of them would mostly
-#: wait for each other: what is not waiting for the network wants the interpreter's lock.
-_SUBMITTERS: Final = 8
+#: wait for each other: what is not waiting for the network wants the interpreter's lock. Those that submit
+#: wait for the ledger's disk, too, before the call and after it.
+_SUBMITTERS: Final = 16
 _ASKERS: Final = 8
 _COLLECTORS: Final = 12
 #: Most submits that are out at a time. Each has a connection of its own, and a burst of new connections is
@@ -279,8 +280,8 @@ class Batch:
         planned: bool = False,
         moved: bool = False,
     ) -> None:
-        """Have a step of this task taken. ``planned``: a poll whose time better knowledge may change, as it may not
-        change a pause after trouble; ``moved``: that poll at its new time, if it is still waited for."""
+        """Have a step of this task taken. ``planned``: a poll whose time better knowledge may change, which a
+        pause after trouble is not; ``moved``: that poll at its new time, if it is still waited for."""
         with self._lock:
             if moved and not task.watched:
                 return
