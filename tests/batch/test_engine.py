@@ -10,6 +10,7 @@ import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from batchgate import Gate as Server
@@ -17,9 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from running import Ended
 
-from chroma_cli.clock import SystemClock
+from chroma_cli.clock import Deadline, SystemClock
 from chroma_cli.errors import Charged, ChromaError, LimitError, OutputError, UsageError
+from chroma_cli.jobs.batch import Batch, Options, _Task
+from chroma_cli.jobs.pace import Pace
 from chroma_cli.jobs.pacing import Costs, Durations, Gate, Purse, Turns, poll_wait
+from chroma_cli.jobs.planning import Work
 from chroma_cli.jobs.polling import NOT_SEEN, Expectation, Took
 from chroma_cli.jobs.runlock import AlreadyRunning, RunLock
 from chroma_cli.jobs.steps import Steps
@@ -193,6 +197,33 @@ def test_a_run_finds_out_how_long_its_jobs_take(told: bool) -> None:
             begun += 1
     assert sum(delays[200:]) / len(delays[200:]) < (0.01 if told else 0.1) * real
     assert polls <= 400 * 10
+
+
+@pytest.mark.parametrize("planned", [True, False])
+def test_what_is_learnt_moves_planned_polls_but_no_pause_after_trouble(planned: bool) -> None:
+    clock = FakeClock()
+    durations = Durations(lambda _request: Expectation.documented(1.0))
+    batch = Batch(
+        (),
+        Options(),
+        lifecycle=lambda _resumed: pytest.fail("no job is begun"),
+        durations=durations,
+        costs=Costs(lambda _request: None),
+        clock=clock,
+    )
+    work = Work("fox", request(), SimpleNamespace())  # type: ignore[arg-type]
+    job = SimpleNamespace(submitted_at=clock.wall(), state="processing")
+    task = _Task(work, SimpleNamespace(), deadline=Deadline(clock, 600))  # type: ignore[arg-type]
+    task.pace = Pace(clock, job, durations.expected(work.request))  # type: ignore[arg-type]
+    batch._flying[id(task)] = task
+    put: list[float] = []
+    batch._polls.add = lambda wait, _step: put.append(wait)  # type: ignore[method-assign]
+
+    batch._put(task, 15.0, batch._poll, planned=planned)
+    clock.now += 12.0
+    assert durations.saw(work.request, 1, Took(9.0, 10.0))
+    batch._look_again(work.request)
+    assert put == ([15.0, 0.0] if planned else [15.0])
 
 
 @given(st.floats(0, 200), st.floats(0.05, 100), st.integers(1, 1000), st.floats(0, 1))
