@@ -16,6 +16,9 @@ from faultserver import FaultServer, Reply, Request, gateway_script, tiny_png
 from PIL import Image
 from running import JOB_FIELDS, Ended
 
+from chroma_cli.jobs.pacing import Durations
+from chroma_cli.jobs.polling import Took
+
 Chroma = Callable[..., Ended]
 Listing = Callable[..., Path]
 
@@ -225,6 +228,25 @@ def test_a_finished_job_frees_its_place_before_its_picture_is_here(
         flags = ["--fail-fast"] if fast else []
         assert chroma("batch", "list.jsonl", "--jobs", "2", "--base-url", server.base_url, *flags).code == 0
     assert seen == [2 if fast else 3]
+
+
+def test_a_run_learns_from_its_polls_and_then_from_the_gateway(
+    chroma: Chroma, listing: Listing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Took] = []
+    saw = Durations.saw
+    monkeypatch.setattr(Durations, "saw", lambda self, *what: (seen.append(what[-1]), saw(self, *what))[1])
+    monkeypatch.setenv("SEGMIND_API_KEY", "SG_0123456789abcdef")
+    with FaultServer() as server:
+        gateway_script(server, polls=1, png=tiny_png(768, 768))
+        result = {"status": "COMPLETED", "output": f"{server.base_url}/files/job-1-0.png"}
+        told = {"metrics": {"total_time": 0.41}}
+        server.on("GET", "/v2/requests/job-1", lambda _: Reply.json(result | told))
+        listing("fox")
+        assert chroma("batch", "list.jsonl", "--base-url", server.base_url).code == 0
+    watched, known = seen
+    assert 0.3 < watched.after < watched.by  # the poll that found it unfinished, and the one after that
+    assert known == watched.told(0.41)
 
 
 def test_without_a_key_nothing_is_begun_and_nothing_else_said(

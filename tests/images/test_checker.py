@@ -182,11 +182,15 @@ def _program() -> str:
 def test_where_none_can_be_started_it_is_done_without(
     pictures: list[Held], crowded: Checker, monkeypatch: pytest.MonkeyPatch, name: tuple[Any, str]
 ) -> None:
+    tried: list[object] = []
+
     def refuse(*_: object, **__: object) -> None:
+        tried.append(_)
         raise PermissionError("no processes here")
 
     monkeypatch.setattr(*name, refuse)
     assert in_a_crowd(crowded.check, pictures) == [verdict(check, one) for one in pictures]
+    assert len(tried) == 1
 
 
 def test_nothing_in_the_working_folder_gets_into_the_helper(
