@@ -10,7 +10,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from faultserver import CLOSE, RESET, Cut, Drip, Garbage, Reply, Silence, gateway_script, tiny_png
+from faultserver import (
+    CLOSE,
+    RESET,
+    Cut,
+    Drip,
+    FaultServer,
+    Garbage,
+    Reply,
+    Silence,
+    gateway_script,
+    tiny_png,
+)
 from gateway_bench import KEY, Bench
 
 from chroma_cli.errors import (
@@ -77,6 +88,17 @@ def test_whole_way(bench: Bench) -> None:
     assert (balance.credits, balance.free_credits) == (9.5, 0.018)
     assert balance.total == pytest.approx(9.518)
     assert bench.seen(CreditsSeen) == [CreditsSeen(9.945)]
+
+
+def test_pictures_of_several_hosts_come_from_their_own(bench: Bench) -> None:
+    """What leads to the gateway is kept; what leads to a file host must not be."""
+    with FaultServer() as other:
+        for server, body in ((bench.server, b"one"), (other, b"two")):
+            server.on("GET", "/f.png", Reply.text(PNG + body))
+        for server, body in ((bench.server, b"one"), (other, b"two"), (bench.server, b"one")):
+            sink = bench.sink()
+            bench.client.download(f"{server.base_url}/f.png", sink, deadline=bench.deadline())
+            assert bytes(sink.data).endswith(body)
 
 
 def test_headers_of_requests(bench: Bench) -> None:
