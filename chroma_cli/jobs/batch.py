@@ -128,6 +128,8 @@ class _Task:
     tries: int = 0
     #: Counts the steps that were put; an older one that comes due is void.
     turn: int = 0
+    #: Its result was asked for outright.
+    outright: bool = False
     #: Waits for a poll as planned, and nobody is at work on it.
     watched: bool = False
     #: The gateway has finished it.
@@ -177,6 +179,8 @@ class Batch:
         self._closed = False
         self._short: LimitError | None = None
         self._launching = False
+        #: The gateway's result route tells of unfinished jobs, as far as is known.
+        self._outright = True
         self._ended: queue.SimpleQueue[Ended | BaseException | None] = queue.SimpleQueue()
         self._narrow = threading.Semaphore(_OUT_AT_ONCE)
         at_once = options.jobs
@@ -411,7 +415,7 @@ class Batch:
         if task.pace.heartbeat_due():
             task.life.book.heartbeat(task.job)
         try:
-            job = task.life.poll(task.job, task.deadline, task.pace)
+            job = self._asked(task, task.job, task.deadline, task.pace)
         except RateLimited:
             self._put(task, max(self.gate.wait, _BACKOFF), self._poll)
             return
@@ -433,6 +437,17 @@ class Batch:
             self._bring_home(task)
         else:
             self._put(task, self._poll_wait(task), self._poll, planned=True)
+
+    def _asked(self, task: _Task, job: JobRow, deadline: Deadline, pace: Pace) -> JobRow:
+        """How the job is; the result itself is asked for, once, when the job should be done by now."""
+        work = task.work
+        if self._outright and not task.outright and self._durations.over(work.request, pace.since_submit):
+            task.outright = True
+            heard = task.life.poll_outright(job, work.destination, deadline, pace)
+            if heard is not None:
+                return heard
+            self._outright = False
+        return task.life.poll(job, deadline, pace)
 
     def _ended_outside(self, task: _Task, error: ChromaError) -> ChromaError:
         assert task.job is not None

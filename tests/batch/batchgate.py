@@ -32,7 +32,9 @@ class Job:
     at: float
     done_at: float
     failed: bool
+    #: Questions about it, until it was known to be finished.
     polls: int = 0
+    told: bool = False
     fetched: int = 0
 
     @property
@@ -156,7 +158,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         state = self.gate.state(job)
         whole = len(parts) == 3
-        job.polls += not whole
+        job.polls += not whole or not job.told
+        job.told = state in ("COMPLETED", "FAILED")
         value: dict[str, Any] = {"status": state, "request_id": job.name, "metrics": {}}
         if state == "FAILED":
             self.answer(422, {**value, "error": "content was blocked"})

@@ -219,11 +219,13 @@ def test_a_finished_job_frees_its_place_before_its_picture_is_here(
             seen.append(submits())
             return Reply(200, [("Content-Type", "image/png")], tiny_png(768, 768))
 
-        def second(_: Request) -> Reply:
-            return Reply.json({"status": "COMPLETED" if seen else "PROCESSING"})
+        def second(request: Request) -> Reply:
+            if not seen:
+                return Reply.json({"status": "PROCESSING"})
+            return Reply.json({"status": "COMPLETED", "output": f"{server.base_url}/files/job-2-0.png"})
 
         server.on("GET", "/files/job-1-0.png", held_back)
-        server.on("GET", "/v2/requests/job-2/status", second)
+        server.on("GET", "/v2/requests/job-2*", second)
         listing("fox", "owl", "hare")
         flags = ["--fail-fast"] if fast else []
         assert chroma("batch", "list.jsonl", "--jobs", "2", "--base-url", server.base_url, *flags).code == 0

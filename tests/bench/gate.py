@@ -104,8 +104,9 @@ class Server(ThreadingHTTPServer):
         if not ident.startswith("done-"):
             lane, _, number = ident.rpartition("-")
             job = self.jobs[lane][int(number)]
-            job.polls += not whole
-            if time.time() < job.completed:
+            unfinished = time.time() < job.completed
+            job.polls += unfinished or not whole  # also who asks for a result that is not there
+            if unfinished:
                 return {"status": "PROCESSING", "request_id": ident, "metrics": {}}
             job.seen = job.seen or time.time()
         if not whole:
