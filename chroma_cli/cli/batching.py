@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 _SAVE_EVERY: Final = 5.0
 _SAVE_SHARE: Final = 50.0
 _GLANCE: Final = 0.2
+#: The pictures of so many jobs in flight are likely to come several at a time.
+_MANY: Final = 32
 #: How long a program that was told to stop waits for the ids of submits that are out (seconds).
 _FOR_IDS: Final = 10.0
 
@@ -118,6 +120,8 @@ class Making:
                         ended = batch.next(_GLANCE)
                         if ended is not None:
                             self._take(ended)
+                        elif batch.counts.running >= _MANY:
+                            self.checker.get_ready()
                         self._show(board, batch, started)
                         self.save(lazily=True)
                     except TerminationRequest:

@@ -16,7 +16,7 @@ from chroma_cli.gateway.bounded import Gate, Sink
 
 PIECE: Final = 64 * 1024
 #: Asked of the socket at a time: pictures come in fewer turns.
-_READ: Final = 256 * 1024
+_READ: Final = 1024 * 1024
 #: Enough of an error page to find its title.
 _NONSENSE_LIMIT: Final = 64 * 1024
 _SNIFF: Final = 16

@@ -1,8 +1,9 @@
 """Checks of many pictures at a time, most of them by a helper: a process that does nothing else.
 
 A check unpacks a whole picture, in dozens of turns between which Python serves its other threads; the helper
-takes no turns from them. It is no more than an aid: it is started when pictures begin to crowd, only "this is
-whole" is believed of it, and whatever else it says or does, the check is done here.
+takes no turns from them. It is no more than an aid: it is started when pictures begin to crowd, or before that
+where many are awaited; only "this is whole" is believed of it, and whatever else it says or does, the check is
+done here.
 """
 
 from __future__ import annotations
@@ -59,6 +60,11 @@ class Checker:
             info = helper.ask(picture.path) if helper is not None else None
             return info if info is not None else check(picture)
 
+    def get_ready(self) -> None:
+        """Start the helper now: many pictures will come, and there is nothing to do yet."""
+        with self._lock:
+            self._start()
+
     def close(self) -> None:
         with self._lock:
             helper, self._helper, self._may_start = self._helper, None, False
@@ -70,9 +76,8 @@ class Checker:
         """Give the helper when it is to do the check."""
         with self._lock:
             others = self._under_way
-            if others and self._helper is None and self._may_start:
-                self._may_start = False  # once
-                self._helper = _Helper.start()
+            if others:
+                self._start()
             self._under_way += 1
             helper = self._helper if others < _MOST_WAITING else None
         try:
@@ -80,6 +85,11 @@ class Checker:
         finally:
             with self._lock:
                 self._under_way -= 1
+
+    def _start(self) -> None:
+        if self._helper is None and self._may_start:
+            self._may_start = False  # once
+            self._helper = _Helper.start()
 
 
 class _Helper:
