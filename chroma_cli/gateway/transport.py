@@ -176,6 +176,13 @@ class _Adapter(requests.adapters.HTTPAdapter):
             self._pool = pool
         return pool
 
+    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
+        return super().request_url(request, proxies) if proxies else request.path_url
+
+    def build_response(self, _request: requests.PreparedRequest, response: Any) -> Any:
+        """urllib3's response as it is: what requests adds to it (cookies, an encoding) nobody looks at."""
+        return response
+
     def _track(self, manager: Any) -> None:
         pools = manager.pool_classes_by_scheme
         manager.pool_classes_by_scheme = {
@@ -314,7 +321,7 @@ class Transport:
         url = prepared.url or ""
         proxies = self._proxies(url)
         try:
-            response = adapter.send(
+            response: urllib3.BaseHTTPResponse = adapter.send(  # type: ignore[assignment]  # see build_response
                 prepared,
                 stream=True,
                 timeout=(
@@ -328,13 +335,14 @@ class Transport:
             self._check_bundle(url, gate)
             return explain(error, connected=gate.connected, proxied=bool(proxies))
         try:
-            headers = {name.lower(): value for name, value in response.headers.items()}
-            ok = 200 <= response.status_code <= 299
+            headers = {name.lower(): response.headers[name] for name in response.headers}
+            ok = 200 <= response.status <= 299
             encoding = headers.get("content-encoding", "")
             body = read_body(_reader(response), encoding, ok, call.reading, gate)
-            return Reply(response.status_code, headers, body)
+            return Reply(response.status, headers, body)
         finally:
             response.close()
+            response.release_conn()
 
     def _next_hop(self, call: Call, prepared: requests.PreparedRequest, outcome: Outcome) -> str | None:
         if not call.external or not isinstance(outcome, Reply) or outcome.status not in _REDIRECTS:
@@ -442,12 +450,12 @@ class Transport:
                 self.tell(CreditsSeen(left))
 
 
-def _reader(response: requests.Response) -> Callable[[int], bytes]:
+def _reader(response: urllib3.BaseHTTPResponse) -> Callable[[int], bytes]:
     """Read what the socket has, undecoded; a broken body becomes Broken with its reason."""
 
     def read(size: int) -> bytes:
         try:
-            return response.raw.read1(size, decode_content=False) or b""
+            return response.read1(size, decode_content=False) or b""
         except _FAILURES as error:
             raise Broken(explain(error, connected=True, proxied=False).reason) from error
 

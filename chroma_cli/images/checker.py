@@ -1,8 +1,8 @@
 """Checks of many pictures at a time, most of them by a helper: a process that does nothing else.
 
 A check unpacks a whole picture, in dozens of turns between which Python serves its other threads; the helper
-takes no turns from them. It is no more than an aid: it is started when pictures begin to crowd, or before that
-where many are awaited; only "this is whole" is believed of it, and whatever else it says or does, the check is
+takes no turns from them. It is no more than an aid: it is started when pictures begin to crowd, or earlier
+where many are awaited. Only "this is whole" is believed of it; whatever else it says or does, the check is
 done here.
 """
 

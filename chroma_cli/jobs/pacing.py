@@ -136,6 +136,8 @@ class Durations:
         work = work_of(request)
         with self._lock:
             seen = self._seen.setdefault(work, {})
+            if seen.get(job) == took:
+                return False
             seen[job] = took
             if len(seen) > _REMEMBERED:
                 del seen[next(iter(seen))]

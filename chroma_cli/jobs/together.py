@@ -29,20 +29,23 @@ class Wish:
         self.leads = False
         self._outcome: Any = None
         self._failed = False
-        self._called = threading.Event()
+        # Not an Event: there are several for each picture, and a lock costs a tenth of it.
+        self._called = threading.Lock()
+        self._called.acquire()
 
     def wait(self) -> None:
         """Until it is done, or leads."""
         if not (self.leads or self.done):
-            self._called.wait()
+            self._called.acquire()
 
     def lead(self) -> None:
         self.leads = True
-        self._called.set()
+        self._called.release()
 
     def settle(self, outcome: Any, *, failed: bool) -> None:
         self._outcome, self._failed, self.done = outcome, failed, True
-        self._called.set()
+        if not self.leads:  # who leads is not waiting
+            self._called.release()
 
     def result(self) -> Any:
         if self._failed:
