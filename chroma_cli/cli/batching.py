@@ -120,8 +120,8 @@ class Making:
                         ended = batch.next(_GLANCE)
                         if ended is not None:
                             self._take(ended)
-                        elif batch.counts.running >= _MANY:
-                            self.checker.get_ready()
+                        else:
+                            self._get_ready(batch)
                         self._show(board, batch, started)
                         self.save(lazily=True)
                     except TerminationRequest:
@@ -145,6 +145,14 @@ class Making:
             if watch.credits is not None:
                 run.book.note_credits(watch.credits, run.gateway_name)
         return batch
+
+    def _get_ready(self, batch: Batch) -> None:
+        """Nothing has ended lately: load what the pictures will need."""
+        from chroma_cli.jobs import inscription
+
+        inscription.prepare()
+        if batch.counts.running >= _MANY:
+            self.checker.get_ready()
 
     def _hear_ids(self, batch: Batch) -> None:
         """Give the submits that are out a moment to be answered; another Ctrl-C ends it."""

@@ -146,14 +146,15 @@ def _here_document(prompt: str) -> str:
 # --- into a file -------------------------------------------------------------------------------------------
 
 
-def metadata(recipe: Recipe, level: Literal["full", "source-only"]) -> Metadata:
-    """What to put into a picture that was made by ``recipe``, whose request has been checked.
+def metadata(recipe: Recipe | None, level: Literal["full", "source-only"]) -> Metadata:
+    """What to put into a picture that was made by ``recipe`` (None where it is not known), whose request has
+    been checked.
 
     Every picture bears the same source type, those of the practice gateway too: they stand in for the
     model's. What tells them apart is the tool's name, the model's name and the recipe. Where only the picture
     itself tells that it comes from there, it gets the same.
     """
-    if level == "source-only":
+    if recipe is None or level == "source-only":
         return Metadata({xmp.SOURCE_TYPE: TRAINED_MODEL})
     tool = recipe.tool or TOOL
     properties = {xmp.SOURCE_TYPE: TRAINED_MODEL, xmp.CREATOR_TOOL: tool + " (sandbox)" * recipe.sandbox}

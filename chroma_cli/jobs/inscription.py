@@ -1,17 +1,22 @@
-"""What a job writes into its pictures: from the ledger's row to the metadata of a file."""
+"""What a job writes into its pictures: from the ledger's row to the metadata of a file.
+
+The formats are loaded for the first picture, or by :func:`prepare` before it comes, and not on the way to the
+submit.
+"""
 
 from __future__ import annotations
 
-from typing import Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from chroma_cli.clock import utc_text
-from chroma_cli.images import containers, recipe, xmp
-from chroma_cli.images.decode import ImageInfo
-from chroma_cli.images.parts import Metadata
-from chroma_cli.images.recipe import Recipe
 from chroma_cli.images.spool import Spool
 from chroma_cli.jobs.records import JobRow
 from chroma_cli.request import schema
+
+if TYPE_CHECKING:
+    from chroma_cli.images.decode import ImageInfo
+    from chroma_cli.images.parts import Metadata
+    from chroma_cli.images.recipe import Recipe
 
 Level = Literal["full", "source-only", "none"]
 DEFAULT: Final[Level] = "full"
@@ -19,6 +24,11 @@ DEFAULT: Final[Level] = "full"
 #: So many bytes are waited for to see where the pixels begin.
 _LONGEST_FRONT: Final = 256 * 1024
 _PIECE: Final = 256 * 1024
+
+
+def prepare() -> None:
+    """Load the formats; worth it ahead of time, for who has to wait anyway."""
+    from chroma_cli.images import containers, recipe  # noqa: F401
 
 
 def level_of(job: JobRow) -> Level:
@@ -39,6 +49,8 @@ def recipe_of(job: JobRow, index: int = 0) -> Recipe | None:
     """
     if not job.request:
         return None
+    from chroma_cli.images.recipe import Recipe
+
     samples = job.request.get(schema.SAMPLES.name)
     several = index > 0 or (type(samples) is int and samples > 1)
     return Recipe(
@@ -56,10 +68,9 @@ def metadata_of(job: JobRow, level: Level, index: int = 0) -> Metadata | None:
     known."""
     if level == "none":
         return None
-    known = recipe_of(job, index)
-    if known is None:
-        return Metadata({xmp.SOURCE_TYPE: recipe.TRAINED_MODEL})
-    return recipe.metadata(known, level)
+    from chroma_cli.images import recipe
+
+    return recipe.metadata(recipe_of(job, index), level)
 
 
 class Inscriber:
@@ -83,6 +94,8 @@ class Inscriber:
         if self._metadata is None or self._front is None:
             self._spool.write(data)
             return
+        from chroma_cli.images import containers
+
         self._front += data
         front = bytes(self._front)
         put = containers.embed_front(front, self._metadata)
@@ -120,5 +133,7 @@ def copy(ready: Spool, info: ImageInfo, metadata: Metadata, into: Spool) -> tupl
     Raises :class:`~chroma_cli.images.parts.CannotExtend` when the file has to stay as it came, and what the
     spool raises.
     """
+    from chroma_cli.images import containers
+
     with ready.reader() as source:
         return containers.embed(source, info.format, metadata, into.write)

@@ -77,6 +77,7 @@ class Pictures:
     def prepare(self) -> None:
         """Load what saving needs, while there is nothing to save yet."""
         decode.prepare()
+        inscription.prepare()
 
     def addresses(self, sources: Sequence[Source]) -> tuple[str, ...]:
         """The addresses worth writing down: those of a result that is made of nothing else.

@@ -92,7 +92,7 @@ def test_other_words_behind_the_pixels_stay(life: Any, spools: list[Path]) -> No
 
 
 def test_a_long_head_is_not_waited_for(life: Any, spools: list[Path]) -> None:
-    gateway_script(life.server, png=tiny_png(1024, 1024, padding=700_000))
+    gateway_script(life.server, png=tiny_png(1024, 1024, padding=1_500_000))
     assert life("generate", "a red fox", "-o", "fox.png").code == 0
     made(life.work / "fox.png")
     assert parts(spools) == 2
