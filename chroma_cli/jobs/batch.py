@@ -518,8 +518,7 @@ class Batch:
         if error is not None and self._options.fail_fast:
             self.stopping = True
         saved = done.saved if done is not None else ()
-        self._ended.put(Ended(task.work, job, saved, error, cost))
-        self._leave(task, None)
+        self._leave(task, None, Ended(task.work, job, saved, error, cost))
 
     def _put_back(self, task: _Task) -> None:
         """It was not sent, and will not be in this run."""
@@ -533,19 +532,22 @@ class Batch:
             self.purse.settle(task.reserved, None, Charged.NO)
         with self._lock:
             self._short = error
-        self._leave(task, _Wish(task.work, task.again), ended=False)
+        self._leave(task, _Wish(task.work, task.again), short=True)
 
-    def _leave(self, task: _Task, wish: _Wish | None, *, ended: bool = True) -> None:
-        """Take a task out of flight; ``wish`` goes back to the front of the queue."""
+    def _leave(
+        self, task: _Task, wish: _Wish | None, ended: Ended | None = None, *, short: bool = False
+    ) -> None:
+        """Take a task out of flight; ``wish`` goes back to the front of the queue. ``short``: for want of
+        money."""
         with self._lock:
             del self._flying[id(task)]
             if wish is not None:
                 self._queue.appendleft(wish)
-            if ended:
+            if not short:
                 self._short = None
             elif not self._flying:
                 self.halted = self.halted or self._short
-        self._ended.put(None)  # whoever waits looks at what is left
+            self._ended.put(ended)  # with None, too, whoever waits looks at what is left
         self._launch_soon()
 
 
