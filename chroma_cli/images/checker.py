@@ -27,7 +27,7 @@ from chroma_cli.images.decode import ImageInfo
 from chroma_cli.images.spool import Spool
 
 #: So many checks at a time wait for the helper; the next one is done here.
-_MOST_WAITING: Final = 4
+_MOST_WAITING: Final = 8
 #: A helper that has not answered within these seconds is stuck: the largest picture takes two.
 _PATIENCE: Final = 30.0
 _BUFFER: Final = 256 * 1024

@@ -102,6 +102,24 @@ def test_one_after_the_other_needs_no_helper(
     assert started == []
 
 
+def test_a_helper_that_was_got_ready_does_every_check(
+    pictures: list[Held], started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Checker()
+    made.get_ready()
+    made.get_ready()
+    assert len(started) == 1
+    verdicts = [verdict(check, one) for one in pictures]
+    done_here: list[object] = []
+    monkeypatch.setattr(checker, "check", lambda one: (done_here.append(one), check(one))[1])
+    assert [verdict(made.check, one) for one in pictures] == verdicts
+    assert done_here == [one for one, said in zip(pictures, verdicts, strict=True) if isinstance(said, str)]
+    made.close()
+    made.get_ready()
+    assert started[0].returncode is not None
+    assert len(started) == 1
+
+
 def test_a_crowd_gets_one_helper_and_the_same_verdicts(
     pictures: list[Held], crowded: Checker, started: list[subprocess.Popen[bytes]]
 ) -> None:
