@@ -176,8 +176,9 @@ class _Adapter(requests.adapters.HTTPAdapter):
             self._pool = pool
         return pool
 
-    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
-        return super().request_url(request, proxies) if proxies else request.path_url
+    def request_url(self, request: requests.PreparedRequest, _proxies: Any) -> str:
+        # https goes through a proxy as through a tunnel, and http goes to loopback alone, without one
+        return request.path_url
 
     def build_response(self, _request: requests.PreparedRequest, response: Any) -> Any:
         """urllib3's response as it is: what requests adds to it (cookies, an encoding) nobody looks at."""
