@@ -161,15 +161,23 @@ class Client:
         sink_factory: Callable[[], Sink],
         samples: int | None = None,
         attempts: int | None = None,
+        patience: float | None = None,
     ) -> Result:
-        """A job's result, in whatever shape; see :class:`Result`.
+        """A job's result, in whatever shape; see :class:`Result`. ``patience``: seconds for each try, by
+        default as many as the deadline allows.
 
         Raw picture bytes go into a sink from ``sink_factory`` (made at most once, in another thread;
         reset for another try). It holds the picture only if ``sources`` has a Spooled. Raises NotFound for an
         unknown or expired id, BadReply (charged yes) for a completed job without a picture.
         """
         reading = Reading(PICTURE_REPLY * max(4, samples or 1), sink_factory=_OneSink(sink_factory).get)
-        call = Call("GET", f"/v2/requests/{_checked(request_id)}", reading, read_timeout=_READ_SILENCE)
+        call = Call(
+            "GET",
+            f"/v2/requests/{_checked(request_id)}",
+            reading,
+            read_timeout=_READ_SILENCE,
+            patience=patience,
+        )
 
         return persist(
             self._transport,

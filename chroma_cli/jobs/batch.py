@@ -58,6 +58,8 @@ _COLLECTORS: Final = 12
 _OUT_AT_ONCE: Final = 5
 #: A picture that is ready may take this long to come home, whatever is left of its job's time (seconds).
 _COLLECT_SECONDS: Final = 120.0
+#: In flight: from so many jobs on it is worth finding out how to do with fewer calls.
+_MANY: Final = 32
 #: Between tries of a poll that went wrong: these seconds, doubled each time up to the cap, with jitter.
 _BACKOFF: Final = 0.5
 _BACKOFF_CAP: Final = 15.0
@@ -179,8 +181,8 @@ class Batch:
         self._closed = False
         self._short: LimitError | None = None
         self._launching = False
-        #: The gateway's result route tells of unfinished jobs, as far as is known.
-        self._outright = True
+        #: Whether the gateway's result route tells of unfinished jobs; None: not known.
+        self._outright: bool | None = None
         self._ended: queue.SimpleQueue[Ended | BaseException | None] = queue.SimpleQueue()
         self._narrow = threading.Semaphore(_OUT_AT_ONCE)
         at_once = options.jobs
@@ -447,7 +449,19 @@ class Batch:
             if heard is not None:
                 return heard
             self._outright = False
-        return task.life.poll(job, deadline, pace)
+        job = task.life.poll(job, deadline, pace)
+        if job.state != "completed" and self._may_try():
+            self._outright = task.life.tells_early(job, work.destination, deadline)
+        return job
+
+    def _may_try(self) -> bool:
+        """Whether to find out, once, what the result route says of an unfinished job; for a few jobs it is
+        not worth the call."""
+        with self._lock:
+            wanted = self._outright is None and len(self._flying) >= _MANY
+            if wanted:
+                self._outright = False  # until it is known
+            return wanted
 
     def _ended_outside(self, task: _Task, error: ChromaError) -> ChromaError:
         assert task.job is not None

@@ -52,6 +52,8 @@ _LAST_TRY: Final = 8.0
 #: So long before the deadline comes the last poll, at most (seconds); the picture has to be saved as well.
 _LAST_POLL: Final = 5.0
 _TICK: Final = 0.25
+#: Longest wait for a result that may not be there yet (seconds).
+_PATIENCE: Final = 20.0
 
 
 @dataclass
@@ -308,13 +310,34 @@ class Lifecycle:
     def poll_outright(
         self, job: JobRow, destination: Destination, deadline: Deadline, pace: Pace
     ) -> JobRow | None:
-        """As :meth:`poll`, for a job that is likely done: asks for its result at once, one call fewer.
+        """As :meth:`poll`, for a job that is likely done, where :meth:`tells_early`: asks for its result at
+        once, one call fewer.
 
-        What the result route says of an unfinished job is not documented, so None stands for an answer that
-        only :meth:`poll` and :meth:`collect` can make sense of; nothing is concluded from it.
+        Only an answer that names the job's state counts, and none ends the job: that it failed, the status
+        route has to say as well. None stands for an answer without use, from which nothing is concluded.
         """
-        assert job.request_id is not None
         age = pace.since_submit
+        result = self._result_now(job, destination, deadline)
+        if result is not None and result.state == "FAILED":
+            return self.poll(job, deadline, pace)
+        if result is not None and result.state == "COMPLETED":
+            self._came = result
+        return None if result is None else self._heard(job, result, pace, age)
+
+    def tells_early(self, job: JobRow, destination: Destination, deadline: Deadline) -> bool:
+        """Whether the result route tells of unfinished jobs, which is not documented: to be asked with one of
+        which the status route has just said so."""
+        try:
+            result = self._result_now(job, destination, deadline)
+        except RateLimited:
+            return False
+        return result is not None and result.state in ("QUEUED", "PROCESSING")
+
+    def _result_now(self, job: JobRow, destination: Destination, deadline: Deadline) -> Result | None:
+        """What the result route says, in one try, where it names the state. Nothing is held of pictures in
+        the answer: they would be too much before somebody can take care of them."""
+        assert job.request_id is not None
+        result: Result | None = None
         try:
             result = self.client.result(
                 job.request_id,
@@ -322,16 +345,17 @@ class Lifecycle:
                 sink_factory=self.pictures.sinks(job, destination),
                 samples=job.samples,
                 attempts=1,
+                patience=_PATIENCE,
             )
-        except (RateLimited, Unavailable):
+        except RateLimited:
             raise
         except ChromaError:
-            return None
-        if result.state == "COMPLETED":
-            if not self.pictures.addresses(result.sources):
-                return None  # whole pictures: too much to hold until somebody can take care of them
-            self._came = result
-        return self._heard(job, result, pace, age)
+            pass  # :meth:`poll` will hear what is wrong
+        if result is not None and result.stated:
+            if result.state != "COMPLETED" or self.pictures.addresses(result.sources):
+                return result
+        self.pictures.drop(job, destination)
+        return None
 
     def _heard(self, job: JobRow, answer: Status | Result, pace: Pace | None, age: float) -> JobRow:
         """Take in what an answer says of the job, which was asked for at that age (seconds)."""
