@@ -336,17 +336,9 @@ class Lifecycle:
     def _result_now(self, job: JobRow, destination: Destination, deadline: Deadline) -> Result | None:
         """What the result route says, in one try, where it names the state. Nothing is held of pictures in
         the answer: they would be too much before somebody can take care of them."""
-        assert job.request_id is not None
         result: Result | None = None
         try:
-            result = self.client.result(
-                job.request_id,
-                deadline,
-                sink_factory=self.pictures.sinks(job, destination),
-                samples=job.samples,
-                attempts=1,
-                patience=_PATIENCE,
-            )
+            result = self._ask_result(job, destination, deadline, attempts=1, patience=_PATIENCE)
         except RateLimited:
             raise
         except ChromaError:
@@ -447,19 +439,13 @@ class Lifecycle:
             self.observe(Warned(f"{job.samples} pictures were asked for, {came} came."))
 
     def _result(self, job: JobRow, destination: Destination, deadline: Deadline) -> Result:
-        assert job.request_id is not None
         came, self._came = self._came, None
         if came is not None:
             return came
         tries = 0
         while True:
             try:
-                result = self.client.result(
-                    job.request_id,
-                    deadline,
-                    sink_factory=self.pictures.sinks(job, destination),
-                    samples=job.samples,
-                )
+                result = self._ask_result(job, destination, deadline)
             except NotFound as error:
                 raise outcomes.not_found(job, error, self.clock.wall()) from error
             except Unavailable as error:
@@ -476,6 +462,25 @@ class Lifecycle:
             self.clock.sleep(min(0.25 * 2**tries, 5.0, deadline.remaining))
             if deadline.passed:
                 raise self._out_of_time(job, deadline, None)
+
+    def _ask_result(
+        self,
+        job: JobRow,
+        destination: Destination,
+        deadline: Deadline,
+        *,
+        attempts: int | None = None,
+        patience: float | None = None,
+    ) -> Result:
+        assert job.request_id is not None
+        return self.client.result(
+            job.request_id,
+            deadline,
+            sink_factory=self.pictures.sinks(job, destination),
+            samples=job.samples,
+            attempts=attempts,
+            patience=patience,
+        )
 
     def _record(self, job: JobRow, result: Result) -> JobRow:
         metrics: Metrics = result.metrics

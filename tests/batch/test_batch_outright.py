@@ -88,6 +88,15 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
         yield running
 
 
+def all_made(chroma: Chroma, listing: Listing, jobs: Jobs) -> Jobs:
+    """Three images, one after the other, each submitted once whatever is said of it in the meantime."""
+    listing("fox", "owl", "hare")
+    ended = chroma("batch", "list.jsonl", "--jobs", "1", "--retry-failed", "2")
+    assert ended.code == 0, ended.err
+    assert len(jobs.server.requests("POST", "/v2/chroma")) == 3
+    return jobs
+
+
 def test_when_it_is_known_how_long_jobs_take_one_call_brings_the_result(
     chroma: Chroma, listing: Listing, server: FaultServer
 ) -> None:
@@ -142,14 +151,10 @@ def test_what_the_result_route_says_too_early_means_nothing(
 def test_a_job_that_takes_longer_is_asked_for_as_before(
     chroma: Chroma, listing: Listing, server: FaultServer, early: Reply
 ) -> None:
-    jobs = Jobs(server, LATER, early)
-    listing("fox", "owl", "hare")
-    ended = chroma("batch", "list.jsonl", "--jobs", "1", "--retry-failed", "2")
-    assert ended.code == 0, ended.err
+    jobs = all_made(chroma, listing, Jobs(server, LATER, early))
     assert jobs.early_asks == {"job-1": 1, "job-2": 1, "job-3": 1}  # once a job
     assert jobs.asked(2) > 0
     assert jobs.results(2) == 2
-    assert len(server.requests("POST", "/v2/chroma")) == 3
 
 
 @pytest.mark.parametrize(
