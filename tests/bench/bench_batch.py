@@ -23,6 +23,7 @@ SIDE = 768
 JOBS = 300
 AT_ONCE = 100
 IDEAL = JOBS / AT_ONCE * 1.0
+ROUNDS = 5
 MANY = 1000
 MANY_SECONDS = 20.0
 
@@ -111,9 +112,9 @@ def _three_hundred(folder: Path, picture: bytes) -> list[Figure]:
 
     with Gate.start(folder, picture, [1.0]) as gate:
         taken = alternate(
-            {"ours": lambda: ours(gate.base_url), "theirs": lambda: theirs(gate.base_url)}, 3, warm_up=1
+            {"ours": lambda: ours(gate.base_url), "theirs": lambda: theirs(gate.base_url)}, ROUNDS, warm_up=1
         )
-    ideal = dict(taken, ideal=[IDEAL] * 3)
+    ideal = dict(taken, ideal=[IDEAL] * ROUNDS)
     return [
         Figure("batch: 300 jobs of 1 s, 100 at once, to the ideal", ratio(ideal, "ours", "ideal"), "x", 1.6),
         Figure("batch: the same with the SDK in threads", ratio(ideal, "theirs", "ideal"), "x"),
