@@ -99,12 +99,12 @@ class Making:
 
     def __post_init__(self) -> None:
         self.watch = BatchWatch(self.run)
-        self.checker = self.run.checker
 
     def prepare(self) -> None:
         """What the run needs before its first image; raises where there is no key."""
         self.run.watch = self.watch  # before the client, which talks to it
         self.run.client.stay_in_thread()
+        self.checker = self.run.checker
 
     def make(self, plan: Plan) -> Batch:
         """Everything from the first submit to the last picture; the caller says how it went."""

@@ -66,6 +66,8 @@ COMMANDS: Final[Mapping[str, Place]] = {
 
 def entry() -> None:
     """The console script."""
+    # what is read from a manifest of a thousand images stays alive: a search for garbage finds none in it
+    gc.set_threshold(20_000)
     code = main(sys.argv[1:])
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said: no traceback from Python's own exit

@@ -1,6 +1,6 @@
 """From one row of a manifest to one request: its levels, its derived seed, its problems told by the row.
 
-Rows of one manifest mostly differ in their prompts; what the other values come to is worked out once.
+Rows of one manifest mostly differ in prompt and seed; what the other values come to is worked out once.
 """
 
 from __future__ import annotations
@@ -39,13 +39,17 @@ class Derived:
 
 @dataclass(frozen=True)
 class _Rest:
-    """What the values beside the prompt come to. ``body`` is the request's without prompt and seed."""
+    """What the values beside the prompt and a pinned seed come to. ``body`` is the request's without both."""
 
     request: ImageRequest
     preset: str | None
     warnings: tuple[str, ...]
     has_seed: bool
     body: Mapping[str, Any]
+
+    def seed(self, prompt: str, output: str) -> int:
+        """That of an image whose row pins none."""
+        return self.request.seed if self.has_seed else derived_seed({**self.body, "prompt": prompt}, output)
 
 
 class Deriver:
@@ -62,7 +66,8 @@ class Deriver:
         ``file_format`` is what the output's ending asks for, ``output`` the output's template in its one
         spelling, from which a missing seed is derived. Raises InvalidParameters with every problem.
         """
-        signature = _signature(level.given, file_format)
+        pinned = _pinned(level.given.get("seed"))
+        signature = _signature(level.given, file_format, is_pinned=pinned is not None)
         rest = self._known.get(signature)
         prompt = _usable(level.given.get("prompt", self._defaults.given.get("prompt")))
         if rest is None or prompt is None:
@@ -70,7 +75,7 @@ class Deriver:
             prompt = rest.request.prompt
             if signature is not None and not rest.warnings:  # a warning names its row
                 self._known[signature] = rest
-        seed = rest.request.seed if rest.has_seed else derived_seed({**rest.body, "prompt": prompt}, output)
+        seed = rest.seed(prompt, output) if pinned is None else pinned
         request = ImageRequest(**{**vars(rest.request), "prompt": prompt, "seed": seed})
         return Derived(request, rest.preset, rest.warnings)
 
@@ -106,9 +111,11 @@ def derived_seed(body: Mapping[str, Any], output: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
-def _signature(given: Mapping[str, object], file_format: str | None) -> object | None:
-    """Equal for rows that differ in their prompts only; None where values are no plain ones."""
-    signature = (file_format, *((key, type(given[key]), given[key]) for key in given if key != "prompt"))
+def _signature(given: Mapping[str, object], file_format: str | None, *, is_pinned: bool) -> object | None:
+    """Equal for rows that differ in prompt and pinned seed only; None where values are no plain ones."""
+    apart = _APART if is_pinned else ("prompt",)
+    rest = ((key, type(given[key]), given[key]) for key in given if key not in apart)
+    signature = (file_format, is_pinned, *rest)
     try:
         hash(signature)
     except TypeError:
@@ -119,6 +126,14 @@ def _signature(given: Mapping[str, object], file_format: str | None) -> object |
 def _usable(prompt: object) -> str | None:
     try:
         return values.text(schema.PROMPT, prompt, may_be_blank=False)
+    except values.Unfit:
+        return None  # the builder will say why
+
+
+def _pinned(seed: object) -> int | None:
+    """The seed that a row names, if it names one."""
+    try:
+        return None if seed is None else values.seed(seed)
     except values.Unfit:
         return None  # the builder will say why
 

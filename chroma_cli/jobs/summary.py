@@ -17,8 +17,9 @@ Outcome = Literal["made", "unchanged", "kept", "failed", "unfinished", "not star
 OUTCOMES: Final[tuple[Outcome, ...]] = ("made", "unchanged", "kept", "failed", "unfinished", "not started")
 #: More rows than these make a CI page unreadable (and GitHub cuts it at 1 MiB).
 _MOST_ROWS: Final = 500
-# All that XML 1.0 takes, besides the surrogates, which are no text at all.
-_NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# What XML 1.0 does not take, and the surrogates, which are no text at all. (A set that is not negated: the
+# other one takes 3 ms to compile.)
+_NOT_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _MARKDOWN: Final = re.compile(r"([\\`*_\[\]<>#|~&$@])")
 
 

@@ -60,8 +60,8 @@ class ImageRequest:
 
     def payload(self) -> dict[str, Any]:
         """The exact JSON body. Nothing is left to the server's defaults: the shown ones are examples only."""
-        body = {parameter.name: getattr(self, parameter.name) for parameter in schema.PARAMETERS}
-        return {name: value for name, value in body.items() if value is not None}
+        named = ((parameter.name, getattr(self, parameter.name)) for parameter in schema.PARAMETERS)
+        return {name: value for name, value in named if value is not None}
 
     @classmethod
     def from_payload(cls, body: Mapping[str, Any]) -> ImageRequest:

@@ -267,6 +267,47 @@ def test_names_with_the_seed_get_the_derived_one(read: Reader) -> None:
     assert found.key == f"a-red-knight-{found.request.seed}.png"
 
 
+SEEDS = [0, 7, -1, 7.0, "7", None, "random", 2**32 - 1, 7.5, True, 2**32, [7]]
+ROWS = st.builds(
+    lambda **given: {key: value for key, value in given.items() if value != "absent"},
+    prompt=st.sampled_from(["an owl", "a fox", " "]),
+    seed=st.just("absent") | st.sampled_from(SEEDS[:4]) | st.sampled_from(SEEDS),
+    cfg=st.sampled_from(["absent", 5, 5.0, 99]),
+    preset=st.sampled_from(["absent", "house"]),
+)
+
+
+@given(given_rows=st.lists(ROWS, min_size=2, max_size=12))
+@example(given_rows=[{"prompt": "an owl", "seed": 7}, {"prompt": "a fox"}])
+@example(given_rows=[{"prompt": "an owl"}, {"prompt": "a fox", "seed": 7}, {"prompt": "a fox", "seed": 8}])
+@example(given_rows=[{"prompt": "an owl", "cfg": 5}, {"prompt": "a fox", "cfg": 5.0}])
+@example(given_rows=[{"prompt": "an owl"}, {"prompt": "a fox", "seed": 7.5}])
+def test_every_row_is_what_it_would_be_alone(
+    given_rows: list[dict[str, object]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """What rows have in common is worked out once; that must never show."""
+    folder = _EMPTY[0] if _EMPTY else tmp_path_factory.mktemp("alone")
+    _EMPTY[:] = [folder]
+    lines = [json.dumps({"output": f"{at}.png", **row}) for at, row in enumerate(given_rows)]
+
+    def outcome(text: str) -> tuple[list[object], list[str]]:
+        try:
+            return [
+                (one.key, one.where, repr(one.request)) for one in read_text(text, folder, "jsonl").images
+            ], []
+        except InvalidParameters as error:
+            return [], [str(problem) for problem in error.problems]
+
+    alone = [outcome("\n" * at + line) for at, line in enumerate(lines)]
+    assert outcome("\n".join(lines))[1] == [problem for _, problems in alone for problem in problems]
+    good = [line if made else "" for line, (made, _) in zip(lines, alone, strict=True)]
+    assert outcome("\n".join([*good, LAST]))[0][:-1] == [image for made, _ in alone for image in made]
+
+
+LAST = '{"output": "last.png", "prompt": "x"}'
+_EMPTY: list[Path] = []
+
+
 # --- outputs -----------------------------------------------------------------------------------------------
 
 
