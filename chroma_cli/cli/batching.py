@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from chroma_cli.errors import (
     ChromaError,
     ExitCode,
     Interrupted,
+    OutputExists,
     SomeFailed,
     SomeUnfinished,
     Terminated,
@@ -241,22 +243,33 @@ class Making:
     def _note(self, image: Image, ended: Ended) -> None:
         job, error = ended.job, ended.error
         seconds = job.timings.whole() if job is not None else None
+        saved = job.files.values() if job is not None else ()
+        files = tuple(os.path.relpath(str(file["path"]), self.folder) for file in saved)
         if error is not None:
-            self.fail(image, error, cost=ended.cost, seconds=seconds)
+            self.fail(image, error, cost=ended.cost, seconds=seconds, files=files)
             return
         assert job is not None
-        files = tuple(os.path.relpath(str(file["path"]), self.folder) for file in job.files.values())
         self.lines.append(Line(image.key, "made", ended.cost, seconds, files))
         self.run.output.step(f"{self._place()} {image.key}: {render.saved_words(job)}")
 
     def fail(
-        self, image: Image, error: ChromaError, *, cost: float = 0.0, seconds: float | None = None
+        self,
+        image: Image,
+        error: ChromaError,
+        *,
+        cost: float = 0.0,
+        seconds: float | None = None,
+        files: tuple[str, ...] = (),
     ) -> None:
-        """An image that was not made, told at once and kept for the summary."""
+        """An image that was not made, or only in part, told at once and kept for the summary."""
         outcome: Outcome = "unfinished" if error.exit_code is ExitCode.NOT_FINISHED else "failed"
         self.errors.append(error)
-        self.lines.append(Line(image.key, outcome, cost, seconds, (), error.message, error.hint, error.type))
-        words = error.message if error.message.endswith((".", "!", "?")) else f"{error.message}."
+        self.lines.append(
+            Line(image.key, outcome, cost, seconds, files, error.message, error.hint, error.type)
+        )
+        words = _sentence(error.message)
+        if files and not isinstance(error, OutputExists):  # which names them
+            words += f" Saved of it: {', '.join(files)}."
         hint = f" {error.hint}" if error.hint else ""
         self.run.output.trouble(f"{self._place()} {image.key}: {words}{hint}")
 
@@ -296,12 +309,20 @@ class Making:
 
     def _left(self, stop: KeyboardInterrupt, batch: Batch) -> ChromaError:
         kind = Terminated if isinstance(stop, TerminationRequest) else Interrupted
-        running = batch.counts.running
+        sending = batch.sending
+        running = max(0, batch.counts.running - sending)
         jobs = "no job was in flight" if not running else f"{running} jobs go on at the gateway"
+        hint = "Run the same command again: it takes up where this one stopped, without paying again."
+        if sending:
+            jobs += f", and {sending} submits were out that were not answered"
+            hint += (
+                " What was not answered is not sent again by itself, because it may be paid for already:"
+                " see chroma jobs --pending."
+            )
         return kind(
-            f"{kind.__name__}: {jobs}. Each that completes is charged; the job ledger knows them all.",
-            hint="Run the same command again: it takes up where this one stopped, without paying again.",
-            charged=Charged.UNKNOWN if running else Charged.NO,
+            f"{kind.__name__}: {jobs}. Each job that completes is charged; the job ledger knows them all.",
+            hint=hint,
+            charged=Charged.UNKNOWN if running or sending else Charged.NO,
         )
 
 
@@ -323,11 +344,7 @@ def conclude(making: Making, batch: Batch | None, left: Sequence[Work], total: i
     """End the command: nothing when all is made, else the error that says it all."""
     errors = making.errors
     if batch is not None and batch.halted is not None:
-        halted = batch.halted
-        if left:
-            halted.message += f" {len(left)} of {total} images were not begun."
-            halted.args = (halted.message,)
-        raise halted
+        raise _of_all(batch.halted, making, len(left), total)
     if batch is not None and batch.stopping and not making.run.given["fail_fast"]:
         begun = f"{len(left)} of {total} images were not begun" if left else "every image was begun"
         raise Interrupted(
@@ -342,9 +359,33 @@ def conclude(making: Making, batch: Batch | None, left: Sequence[Work], total: i
     if not failed and not left:
         raise SomeUnfinished(f"{len(errors)} of {total} images are not finished yet.", hint=RUN_AGAIN)
     begun = f", and {len(left)} were not begun" if left else ""
-    charged = Charged.UNKNOWN if any(one.charged is Charged.UNKNOWN for one in errors) else Charged.NO
     raise SomeFailed(
         f"{len(errors)} of {total} images were not made{begun}.",
         hint=f"The reasons are above. {RUN_AGAIN}",
-        charged=charged,
+        charged=_money_of(making),
     )
+
+
+def _of_all(error: ChromaError, making: Making, left: int, total: int) -> ChromaError:
+    """What one job was told, as the end of a whole run that it stopped."""
+    words, failed = _sentence(error.message), len(making.errors)
+    if left:
+        words += f" {left} of {total} images were not begun" + (f", {failed} failed." if failed else ".")
+    elif failed:
+        words += f" {failed} of {total} images failed."
+    whole = copy.copy(error)
+    whole.message, whole.args = words, (words,)
+    whole.job = whole.request_id = whole.record = None
+    whole.charged = _money_of(making)
+    return whole
+
+
+def _money_of(making: Making) -> Charged:
+    """Whether the run cost money, as far as is known."""
+    if any(one.charged is Charged.UNKNOWN for one in making.errors):
+        return Charged.UNKNOWN
+    return Charged.YES if any(line.cost for line in making.lines) else Charged.NO
+
+
+def _sentence(words: str) -> str:
+    return words if words.endswith((".", "!", "?")) else f"{words}."

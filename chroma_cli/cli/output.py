@@ -441,7 +441,7 @@ def _about(error: ChromaError) -> str:
         return f"It is charged when it completes. ({', '.join(which)})"
     money = {
         Charged.NO: "Nothing was charged.",
-        Charged.YES: "The picture was charged.",
+        Charged.YES: "The picture was charged." if which else "Money was spent.",
         Charged.UNKNOWN: "It may have been charged: a job that completes is.",
     }[error.charged]
     return f"{money} ({', '.join(which)})" if which else money

@@ -7,6 +7,7 @@ each a single call or a single file, and put the next one back with its time. Wh
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import random
 import threading
@@ -312,7 +313,7 @@ class Batch:
 
     def _begin(self, task: _Task) -> None:
         """Write the intent down, with its money; then send it."""
-        if self.stopping or self._closed:
+        if self._over:
             self._put_back(task)
             return
         work, options = task.work, self._options
@@ -342,19 +343,17 @@ class Batch:
         """One send of the submit; again later where that is allowed."""
         assert task.job is not None
         assert task.pending is not None
-        if self.stopping or self._closed:
-            stopped = NetworkError("Stopped before it was sent.")
-            error = task.life.take_back(task.job, task.pending, stopped)
-            if error.charged is Charged.NO:
-                self._put_back(task)
-            else:
-                self._end(task, error=error)
-            return
-        wait = self.gate.wait or (self._turns.take() if task.tries else 0.0)
+        wait = 0.0 if self._over else self.gate.wait or (self._turns.take() if task.tries else 0.0)
         if wait:
             self._put(task, wait, self._send)
             return
-        job = task.life.send(task.job, task.pending, self._narrow)
+        with contextlib.ExitStack() as turn:
+            turn.enter_context(self._narrow)
+            if not self._over:
+                job = task.life.send(task.job, task.pending, turn.pop_all())
+            else:
+                self._take_back(task, task.job, task.pending)
+                return
         if job is None:
             task.tries += 1
             self._put(task, max(task.pending.resume_in, self.gate.wait), self._send)
@@ -362,6 +361,18 @@ class Batch:
         self.gate.answered()
         task.job, task.pending, task.tries = job, None, 0
         self._watch(task)
+
+    @property
+    def _over(self) -> bool:
+        """Whether nothing is to be submitted any more; what waits for its turn would be refused as well."""
+        return self.stopping or self._closed or self.halted is not None
+
+    def _take_back(self, task: _Task, job: JobRow, pending: Pending[Submitted]) -> None:
+        error = task.life.take_back(job, pending, NetworkError("Stopped before it was sent."))
+        if error.charged is Charged.NO:
+            self._put_back(task)
+        else:
+            self._end(task, error=error)
 
     # --- wait --------------------------------------------------------------------------------------------
 

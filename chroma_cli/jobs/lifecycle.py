@@ -31,10 +31,10 @@ from chroma_cli.errors import (
 )
 from chroma_cli.jobs import inscription, outcomes, polling
 from chroma_cli.jobs.book import Book
-from chroma_cli.jobs.pace import Pace
+from chroma_cli.jobs.pace import SETTLING, Pace
 from chroma_cli.jobs.pictures import Pictures, Saved
 from chroma_cli.jobs.progress import Done, StateChanged, Waiting, Warned
-from chroma_cli.jobs.records import Intent, JobRow, Limit, Timings
+from chroma_cli.jobs.records import RESULT_SECONDS, Intent, JobRow, Limit, Timings
 from chroma_cli.request.builder import ImageRequest
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ class Lifecycle:
     #: Tries of one poll, for callers that come back themselves; by default as often as the deadline allows.
     attempts: int | None = None
     _answered: float | None = field(default=None, init=False)
+    #: When the gateway said of a job that it is done.
+    _done: float | None = field(default=None, init=False)
     #: A result that a poll has brought, until it is written down.
     _came: Result | None = field(default=None, init=False)
     _destination: Destination | None = field(default=None, init=False)
@@ -355,6 +357,7 @@ class Lifecycle:
         if answer.state == "FAILED":
             raise outcomes.failed(job, answer.error)
         if answer.state == "COMPLETED":
+            self._done = self._answered
             if pace is not None:
                 pace.told = _timings(answer.metrics).whole()
             # not recorded yet: the result's addresses come first, in one step with it
@@ -444,24 +447,34 @@ class Lifecycle:
             return came
         tries = 0
         while True:
+            result: Result | None = None
             try:
                 result = self._ask_result(job, destination, deadline)
             except NotFound as error:
-                raise outcomes.not_found(job, error, self.clock.wall()) from error
+                if isinstance(error, Retired) or not self._may_come(job):
+                    raise outcomes.not_found(job, error, self.clock.wall()) from error
             except Unavailable as error:
                 if self._at_the_end(deadline) and error.charged is not Charged.YES:
                     raise self._out_of_time(job, deadline, error) from error
                 raise
             self._answered = self.clock.monotonic()
-            if result.state == "FAILED":
+            if result is not None and result.state == "FAILED":
                 raise outcomes.failed(job, result.error)
-            if result.state == "COMPLETED":
+            if result is not None and result.state == "COMPLETED":
                 return result
             # the status route was ahead of the result route
             tries += 1
             self.clock.sleep(min(0.25 * 2**tries, 5.0, deadline.remaining))
             if deadline.passed:
                 raise self._out_of_time(job, deadline, None)
+
+    def _may_come(self, job: JobRow) -> bool:
+        """Whether a result that is not found may be there in a moment: the gateway has just said that the job
+        is done, and its hour is not over."""
+        age = self.clock.wall() - job.submitted_at if job.submitted_at is not None else RESULT_SECONDS
+        return (
+            self._done is not None and self.clock.monotonic() - self._done < SETTLING and age < RESULT_SECONDS
+        )
 
     def _ask_result(
         self,
