@@ -263,15 +263,13 @@ class Making:
     ) -> None:
         """An image that was not made, or only in part, told at once and kept for the summary."""
         outcome: Outcome = "unfinished" if error.exit_code is ExitCode.NOT_FINISHED else "failed"
-        self.errors.append(error)
-        self.lines.append(
-            Line(image.key, outcome, cost, seconds, files, error.message, error.hint, error.type)
-        )
-        words = _sentence(error.message)
+        words = error.message
         if files and not isinstance(error, OutputExists):  # which names them
-            words += f" Saved of it: {', '.join(files)}."
+            words = f"{_sentence(words)} Saved of it: {', '.join(files)}."
+        self.errors.append(error)
+        self.lines.append(Line(image.key, outcome, cost, seconds, files, words, error.hint, error.type))
         hint = f" {error.hint}" if error.hint else ""
-        self.run.output.trouble(f"{self._place()} {image.key}: {words}{hint}")
+        self.run.output.trouble(f"{self._place()} {image.key}: {_sentence(words)}{hint}")
 
     def _place(self) -> str:
         return f"[{len(self.lines)}/{self.total}]"

@@ -349,6 +349,7 @@ class Batch:
             return
         with contextlib.ExitStack() as turn:
             turn.enter_context(self._narrow)
+            turn.push(self._heed)
             if not self._over:
                 job = task.life.send(task.job, task.pending, turn.pop_all())
             else:
@@ -366,6 +367,11 @@ class Batch:
     def _over(self) -> bool:
         """Whether nothing is to be submitted any more; what waits for its turn would be refused as well."""
         return self.stopping or self._closed or self.halted is not None
+
+    def _heed(self, _kind: object, error: object, _trace: object) -> None:
+        """A refusal of one submit that the others would meet: known before the next one has its turn."""
+        if isinstance(error, _HOPELESS):
+            self.halted = self.halted or error
 
     def _take_back(self, task: _Task, job: JobRow, pending: Pending[Submitted]) -> None:
         error = task.life.take_back(job, pending, NetworkError("Stopped before it was sent."))
