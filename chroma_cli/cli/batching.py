@@ -309,10 +309,11 @@ class Making:
         kind = Terminated if isinstance(stop, TerminationRequest) else Interrupted
         sending = batch.sending
         running = max(0, batch.counts.running - sending)
-        jobs = "no job was in flight" if not running else f"{running} jobs go on at the gateway"
+        jobs = "1 job goes on" if running == 1 else f"{running} jobs go on" if running else "no job goes on"
+        jobs += " at the gateway"
         hint = "Run the same command again: it takes up where this one stopped, without paying again."
         if sending:
-            jobs += f", and {sending} submits were out that were not answered"
+            jobs += f", and {sending} {'submit was' if sending == 1 else 'submits were'} not answered yet"
             hint += (
                 " What was not answered is not sent again by itself, because it may be paid for already:"
                 " see chroma jobs --pending."
@@ -342,7 +343,7 @@ def conclude(making: Making, batch: Batch | None, left: Sequence[Work], total: i
     """End the command: nothing when all is made, else the error that says it all."""
     errors = making.errors
     if batch is not None and batch.halted is not None:
-        raise _of_all(batch.halted, making, len(left), total)
+        raise batch.halted if total == 1 else _of_all(batch.halted, making, len(left), total)
     if batch is not None and batch.stopping and not making.run.given["fail_fast"]:
         begun = f"{len(left)} of {total} images were not begun" if left else "every image was begun"
         raise Interrupted(

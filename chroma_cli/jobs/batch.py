@@ -256,8 +256,7 @@ class Batch:
         wait = 0.0
         while not wait:
             with self._lock:
-                idle = self.stopping or self.halted is not None or self._short is not None
-                if idle or not self._queue or self._full:
+                if self._over or self._short is not None or not self._queue or self._full:
                     return
                 taken_up = self._queue[0].work.job is not None
                 wait = 0.0 if taken_up else self.gate.wait or self._turns.take()
@@ -540,7 +539,7 @@ class Batch:
             charged = job.charged if job is not None else Charged.NO
             cost = self.purse.settle(task.reserved, job.cost if job is not None else None, charged)
         again = isinstance(error, GenerationFailed) and task.again < self._options.retry_failed
-        if again and not (self.stopping or self.halted):
+        if again and not self._over:
             fresh = replace(task.work, job=None, instead_of=None)
             self._leave(task, _Wish(fresh, task.again + 1))
             return

@@ -75,7 +75,7 @@ class Lifecycle:
     #: Tries of one poll, for callers that come back themselves; by default as often as the deadline allows.
     attempts: int | None = None
     _answered: float | None = field(default=None, init=False)
-    #: When the gateway said of a job that it is done.
+    #: When the gateway said that the job is done.
     _done: float | None = field(default=None, init=False)
     #: A result that a poll has brought, until it is written down.
     _came: Result | None = field(default=None, init=False)
@@ -458,10 +458,11 @@ class Lifecycle:
                     raise self._out_of_time(job, deadline, error) from error
                 raise
             self._answered = self.clock.monotonic()
-            if result is not None and result.state == "FAILED":
-                raise outcomes.failed(job, result.error)
-            if result is not None and result.state == "COMPLETED":
-                return result
+            if result is not None:
+                if result.state == "FAILED":
+                    raise outcomes.failed(job, result.error)
+                if result.state == "COMPLETED":
+                    return result
             # the status route was ahead of the result route
             tries += 1
             self.clock.sleep(min(0.25 * 2**tries, 5.0, deadline.remaining))

@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 from faultserver import Action, FaultServer, Reply, Request, gateway_script, tiny_png
-from running import KEY, Ended, eventually, run_process
-from test_batch_interrupt import ended as finished
-from test_batch_interrupt import started
+from running import KEY, Ended, background, eventually, run_process
 
 from chroma_cli.jobs import lifecycle
 
@@ -95,6 +93,15 @@ def test_a_refusal_that_would_meet_all_is_met_by_few_and_told_of_the_run(
     assert len(again.json) == 60 - taken
 
 
+def test_of_a_single_image_the_refusal_names_its_job(
+    chroma: Chroma, listing: Listing, server: FaultServer
+) -> None:
+    server.on("POST", SUBMIT, BROKE)
+    listing("fox")
+    ended = chroma("batch", "list.jsonl", "--json")
+    assert (ended.code, ended.error["job"], ended.error["charged"]) == (4, 1, "no")
+
+
 def test_what_was_saved_of_an_image_is_named(chroma: Chroma, listing: Listing, server: FaultServer) -> None:
     server.on("GET", "/files/job-1-1.png", Reply.json({"error": "gone"}, 404))
     listing("owl", "fox", samples=2)
@@ -111,16 +118,15 @@ def test_submits_that_were_not_answered_are_told_from_jobs(listing: Listing, ser
     answer = threading.Event()
     server.on("POST", SUBMIT, lambda _: Reply.json({}, 503) if answer.wait(30) else BROKE)
     listing("fox", "owl")
-    with started("list.jsonl", "--jobs", "2") as process:
+    with background(["batch", "list.jsonl", "--jobs", "2"]) as running:
         eventually(lambda: len(server.requests("POST", SUBMIT)) == 2, "two submits")
-        for _ in range(2):
-            process.send_signal(signal.SIGINT)
-            assert process.stderr is not None
-            process.stderr.readline()
-        stopped = finished(process)
+        running.process.send_signal(signal.SIGINT)
+        eventually(lambda: b"Stopping" in running.err, "a word")
+        running.process.send_signal(signal.SIGINT)
+        stopped = running.end()
     answer.set()
     assert stopped.code == 130
-    assert "2 submits were out that were not answered" in stopped.err
+    assert "2 submits were not answered yet" in stopped.err
     assert "chroma jobs --pending" in stopped.err
     kept = run_process("jobs", "--pending", "--json")
     assert [one["status"] for one in kept.json] == ["UNKNOWN", "UNKNOWN"]
