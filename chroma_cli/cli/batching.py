@@ -349,6 +349,7 @@ def conclude(making: Making, batch: Batch | None, left: Sequence[Work], total: i
         raise Interrupted(
             f"Interrupted: what was in flight is finished; {begun}.",
             hint=RUN_AGAIN,
+            charged=_money_of(making),
         )
     if not errors:
         return

@@ -69,6 +69,7 @@ def test_ctrl_c_once_finishes_what_is_in_flight(gate: Gate, listing: Listing, wo
     assert len(stopped.lines) == 3
     assert len(gate.jobs) == 3
     assert "7 of 10 images were not begun" in stopped.err
+    assert "Money was spent." in stopped.err
     assert run_process("batch", "list.jsonl", "--check").code == 1
     again = run_process("batch", "list.jsonl")
     assert again.code == 0, again.err

@@ -109,6 +109,7 @@ class Gateway:
     answer: Callable[[float, Deadline], Any] = lambda now, deadline: state("PROCESSING")
     polls: list[float] = field(default_factory=list)
     sent: int = 0
+    results: int = 0
 
     def begin_submit(self, body: Any, deadline: Deadline, **more: Any) -> Pending:
         self.sent += 1
@@ -119,6 +120,10 @@ class Gateway:
         found: Status = _outcome(self.answer(self.clock.now, deadline))
         return found
 
+    def result(self, request_id: str, deadline: Deadline, **more: Any) -> Any:
+        self.results += 1
+        raise NotFound("no such request")
+
 
 class NoPictures:
     """Nothing is saved here."""
@@ -128,6 +133,9 @@ class NoPictures:
 
     def prepare(self) -> None:
         """Nothing to warm up."""
+
+    def sinks(self, job: JobRow, destination: Any) -> Any:
+        """Nothing comes that would need one."""
 
     def drop(self, job: JobRow, destination: Any) -> list[str]:
         return []
@@ -283,6 +291,26 @@ def test_exactly_an_hour_is_not_more_than_an_hour(rig: Rig) -> None:
     with pytest.raises(NotFound) as caught:
         rig.life.ask(job, Deadline(rig.clock, 15))
     assert not isinstance(caught.value, Expired)
+
+
+@pytest.mark.parametrize(
+    ("age", "kind", "asked"), [(10.0, NotFound, 5), (3600.5, Expired, 1)], ids=["young", "old"]
+)
+def test_a_result_is_waited_for_while_it_may_still_come(
+    rig: Rig, age: float, kind: type[ChromaError], asked: int
+) -> None:
+    job, deadline = rig.submitted(10_000)
+    rig.clock.now += age
+    rig.gateway.answer = lambda *_: state("COMPLETED")
+    job = rig.life.wait(job, deadline)
+    before = rig.clock.now
+    nowhere: Any = None
+    with pytest.raises(kind) as caught:
+        rig.life.collect(job, nowhere, deadline)
+    assert type(caught.value) is kind
+    assert rig.gateway.results == asked
+    assert rig.clock.now - before < 10
+    assert caught.value.charged is Charged.YES
 
 
 # --- how it ends -----------------------------------------------------------------------------------------
