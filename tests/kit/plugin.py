@@ -1,0 +1,90 @@
+"""Fixtures for every test; ``tests/conftest.py`` loads them. A folder's own fixture of the same name wins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kit.clock import SkippingClock
+from kit.gateway import Gateway
+from kit.running import KEY, Ended, Programs, in_process
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that is the current one."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """The state directory; it is made by the program."""
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
+    """A scripted gateway that the program finds by its environment, with a key."""
+    with Gateway() as running:
+        for name, text in {
+            "CHROMA_BASE_URL": running.base_url,
+            "CHROMA_ACCOUNT_URL": running.account_url,
+            "SEGMIND_API_KEY": KEY,
+            "HOME": str(tmp_path),
+        }.items():
+            monkeypatch.setenv(name, text)
+        yield running
+
+
+@pytest.fixture
+def clock(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> SkippingClock:
+    """Time that need not be waited for, for the program in this process and for the gateway."""
+    from chroma_cli.clock import SystemClock
+
+    made = SkippingClock()
+    for name in ("monotonic", "wall", "sleep"):
+        ours: Callable[..., Any] = getattr(made, name)
+        monkeypatch.setattr(SystemClock, name, lambda _self, *given, ours=ours: ours(*given))
+    gateway.world.clock = made
+    return made
+
+
+@pytest.fixture
+def chroma(work: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> Callable[..., Ended]:
+    """``chroma("generate", …, stdin=b"")`` runs ``main`` in this process, in real time unless the test has
+    ``clock``."""
+
+    def read() -> tuple[bytes, bytes]:
+        said = capfdbinary.readouterr()
+        return said.out, said.err
+
+    return partial(in_process, read)
+
+
+@pytest.fixture
+def process(work: Path) -> Iterator[Programs]:
+    """``process("generate", …)`` runs the program as a process; ``.start`` and ``.terminal`` do not wait."""
+    made = Programs()
+    yield made
+    made.clear_up()
+
+
+@pytest.fixture
+def ledger_rows(work: Path) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """``ledger_rows()`` is all of the ledger, oldest first, as ``chroma jobs --json`` shows it."""
+    programs = Programs()
+
+    def rows() -> list[dict[str, Any]]:
+        told = programs("jobs", "--json", "--limit", "99999")
+        assert told.code == 0, told.said
+        return sorted(told.json, key=lambda row: row["job"])
+
+    yield rows
+    programs.clear_up()
