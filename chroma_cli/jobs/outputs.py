@@ -102,6 +102,8 @@ class Outputs:
             text += naming.DEFAULT_TEMPLATE
         parts = [part for at, part in enumerate(text.split("/")) if part not in ("", ".") or at == 0]
         parts = [part for part in parts if part != "."]
+        if not parts:
+            raise UsageError(f"{values.show(text)} is a folder; end it with / or name a file")
         fixed = next((at for at, part in enumerate(parts[:-1]) if naming.has_fields(part)), len(parts) - 1)
         if parts[-1] == ".." or ".." in parts[fixed:]:
             raise UsageError("'..' cannot stand there; it may only stand before the first {field}")

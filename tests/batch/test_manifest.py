@@ -771,6 +771,7 @@ def test_any_json_lines_are_read_or_refused(
 @given(
     output=st.text(max_size=30) | st.from_regex(r"(\.\.?/|/|\{slug\}|[a-c]|//){0,6}(\.png)?", fullmatch=True)
 )
+@example(output=".")
 def test_any_output_stays_inside(output: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     text = json.dumps({"prompt": "x", "output": output})
     survives(text, tmp_path_factory.getbasetemp(), "jsonl")
