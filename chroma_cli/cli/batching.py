@@ -18,6 +18,7 @@ from chroma_cli.errors import (
     ChromaError,
     ExitCode,
     Interrupted,
+    OutputError,
     OutputExists,
     SomeFailed,
     SomeUnfinished,
@@ -41,9 +42,8 @@ if TYPE_CHECKING:
     from chroma_cli.jobs.planning import Plan
     from chroma_cli.jobs.upkeep import StatCache
 
-#: The lock is written at most so often (seconds), and this many times rarer than it takes.
-_SAVE_EVERY: Final = 5.0
-_SAVE_SHARE: Final = 50.0
+#: Writing the lock takes at most this share of the time.
+_SAVING_SHARE: Final = 1 / 20
 _GLANCE: Final = 0.2
 #: The pictures of so many jobs in flight are likely to come several at a time.
 _MANY: Final = 32
@@ -96,6 +96,8 @@ class Making:
     errors: list[ChromaError] = field(default_factory=list)
     watch: BatchWatch = field(init=False)
     checker: Checker = field(init=False)
+    #: Why the lock could not be written, if it could not: what was made is in the ledger alone.
+    lock_trouble: OutputError | None = field(default=None, init=False)
     _saved_at: float = 0.0
     _save_took: float = 0.0
 
@@ -125,7 +127,7 @@ class Making:
                         else:
                             self._get_ready(batch)
                         self._show(board, batch, started)
-                        self.save(lazily=True)
+                        self._save_now_and_then(batch)
                     except TerminationRequest:
                         raise
                     except KeyboardInterrupt:
@@ -143,7 +145,8 @@ class Making:
             raise self._left(stop, batch) from None
         finally:
             batch.close()
-            self.save()
+            self._try_saving(batch)
+            self.cache.save()
             if watch.credits is not None:
                 run.book.note_credits(watch.credits, run.gateway_name)
         return batch
@@ -293,17 +296,34 @@ class Making:
             words += f" · ${self.watch.credits:.2f} left"
         board.update(done, self.total, words)
 
-    def save(self, *, lazily: bool = False) -> None:
-        """Write the lock; while the run goes on only now and then, since the ledger knows it all, too."""
+    def save(self) -> None:
+        """Write the lock. Raises OutputError."""
+        if self.lock is not None:
+            self.lock.save()
+        self.cache.save()
+
+    def _save_now_and_then(self, batch: Batch) -> None:
+        """Write the lock, as often as it takes next to none of the time: whatever stops the program, it shall
+        know what was made."""
+        now = self.run.clock.monotonic()
+        if now - self._saved_at >= self._save_took / _SAVING_SHARE:
+            self._try_saving(batch)
+            self._saved_at = self.run.clock.monotonic()
+            self._save_took = self._saved_at - now
+
+    def _try_saving(self, batch: Batch) -> None:
+        """Write the lock. Where that fails nothing more is submitted; what is in flight is finished."""
         if self.lock is None:
             return
-        now = self.run.clock.monotonic()
-        if lazily and now - self._saved_at < max(_SAVE_EVERY, _SAVE_SHARE * self._save_took):
-            return
-        self.lock.save()
-        self.cache.save()
-        self._saved_at = self.run.clock.monotonic()
-        self._save_took = self._saved_at - now
+        try:
+            self.lock.save()
+        except OutputError as error:
+            if self.lock_trouble is None:
+                self.run.output.warning(
+                    f"{error.message} What is in flight is finished, no other image is submitted."
+                )
+            self.lock_trouble = error
+            batch.halt(error)
 
     def _left(self, stop: KeyboardInterrupt, batch: Batch) -> ChromaError:
         kind = Terminated if isinstance(stop, TerminationRequest) else Interrupted
@@ -343,7 +363,8 @@ def conclude(making: Making, batch: Batch | None, left: Sequence[Work], total: i
     """End the command: nothing when all is made, else the error that says it all."""
     errors = making.errors
     if batch is not None and batch.halted is not None:
-        raise batch.halted if total == 1 else _of_all(batch.halted, making, len(left), total)
+        of_one = total == 1 and making.lock_trouble is None
+        raise batch.halted if of_one else _of_all(batch.halted, making, len(left), total)
     if batch is not None and batch.stopping and not making.run.given["fail_fast"]:
         begun = f"{len(left)} of {total} images were not begun" if left else "every image was begun"
         raise Interrupted(

@@ -215,13 +215,15 @@ def make(run: Run, source: Source, asked: Asked) -> None:
             if plan.works and not (making.errors and run.given["fail_fast"]):
                 run.require_ledger()
                 _check_places(run, plan.works)
+                if source.lock is not None:
+                    source.lock.check_writable()
                 making.prepare()
                 left = ()
                 batch = making.make(plan)
                 left = batch.left
             else:
                 making.save()
-            if run.given["prune"] and not making.errors and not left:
+            if run.given["prune"] and not (making.errors or making.lock_trouble or left):
                 _prune(run, source)
         finally:
             making.lines += [

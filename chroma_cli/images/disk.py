@@ -10,6 +10,9 @@ import contextlib
 import errno
 import os
 import stat
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +21,10 @@ _UNSUPPORTED: Final = frozenset(
 )
 #: A link cannot be made here (FAT, some network and phone file systems), so a rename has to do.
 _NO_LINKS: Final = _UNSUPPORTED | {errno.EPERM, errno.EACCES, errno.EMLINK}
+
+#: Tries for a folder's lock, and the seconds between them.
+_LOCK_TRIES: Final = 100
+_LOCK_WAIT: Final = 0.01
 
 #: Windows does not rename a file that is open.
 CLOSE_BEFORE_MOVE: Final = os.name == "nt"
@@ -124,6 +131,42 @@ def create_in(folder: Path, path: Path) -> int:
 def open_again(path: Path) -> int:
     """Open a file that :func:`create` made, in the same way."""
     return os.open(path, os.O_RDWR | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes that do the same from going on meanwhile, for a step of milliseconds.
+
+    Where the system cannot lock a folder, or somebody who was stopped holds it, this goes on after a second.
+    """
+    descriptor: int | None = None
+    try:
+        with contextlib.suppress(OSError):
+            descriptor = _locked(folder)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _locked(folder: Path) -> int | None:
+    if sys.platform == "win32":  # pragma: no cover - a folder cannot be opened there
+        return None
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for _ in range(_LOCK_TRIES):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(_LOCK_WAIT)
+            else:
+                break
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def sync_file(descriptor: int) -> None:

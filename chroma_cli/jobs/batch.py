@@ -217,6 +217,10 @@ class Batch:
         """Submit no more; what is in flight is finished."""
         self.stopping = True
 
+    def halt(self, error: ChromaError) -> None:
+        """As :meth:`stop`, for a reason that the run has to end with."""
+        self.halted = self.halted or error
+
     def close(self) -> None:
         """Leave: no further step is begun, and nothing that was not sent yet is sent."""
         self._closed = True

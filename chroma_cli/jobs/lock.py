@@ -1,22 +1,32 @@
 """What a batch made, kept beside its manifest: ``NAME.toml`` → ``NAME.lock.json``, meant to be committed.
 
-Each shard writes a file of its own (``NAME.K-of-N.lock.json``), all that are present are read.
+Each shard writes a file of its own (``NAME.K-of-N.lock.json``), all that are present are read. Others write
+the same file meanwhile (another run, a pull), so that saving puts this run's changes into what lies there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from chroma_cli.errors import OutputError, UsageError
 from chroma_cli.images import disk
 from chroma_cli.jobs.derive import CANONICAL
-from chroma_cli.jobs.lockfile import Book, Entry, LockedFile, read_book, write_whole
+from chroma_cli.jobs.lockfile import (
+    Contents,
+    Entry,
+    LockedFile,
+    parse,
+    read_text,
+    temp_file,
+    write_whole,
+)
 from chroma_cli.jobs.manifest import Image, Manifest
 from chroma_cli.request.builder import ImageRequest
 
@@ -24,6 +34,10 @@ from chroma_cli.request.builder import ImageRequest
 def request_digest(request: ImageRequest) -> str:
     """The sha256 of the full request body as canonical JSON."""
     return hashlib.sha256(CANONICAL.encode(request.payload()).encode()).hexdigest()
+
+
+#: A change to what a lock file holds; made again on what others have written there meanwhile.
+Change = Callable[[Contents], None]
 
 
 class Lock:
@@ -47,23 +61,31 @@ class Lock:
         self._sharded = shard is not None
         self._mutex = threading.Lock()
         #: By the name of the file; this run's own first.
-        self._books: dict[str, Book] = {self.path.name: Book()}
+        self._contents: dict[str, Contents] = {self.path.name: Contents()}
+        #: What this run has changed in each file since it was written last.
+        self._changes: dict[str, list[Change]] = {}
 
     @classmethod
     def load(cls, manifest: Manifest, shard: tuple[int, int] | None = None) -> Lock:
         """Read all lock files of the manifest that are present.
 
         Raises UsageError for stdin, for a damaged lock, one of a newer chroma, or one of another manifest
-        that is still there.
+        that is still there; OutputError where something else than a file is in its place.
         """
         lock = cls(manifest, shard)
         for name in lock._present():
-            lock._books[name] = lock._read(lock.folder / name)
+            lock._take_in(name, read_text(lock.folder / name))
         return lock
+
+    def refresh(self) -> None:
+        """Take in what others have written since; what this run has changed stays. Raises as :meth:`load`."""
+        with self._mutex:
+            for name in self._present():
+                self._take_in(name, read_text(self.folder / name))
 
     def entries(self, key: str) -> tuple[Entry, ...]:
         """All that is known of an image: this run's own entry first, then the other files' by name."""
-        return tuple(book.images[key] for book in self._books.values() if key in book.images)
+        return tuple(one.images[key] for one in self._contents.values() if key in one.images)
 
     def entry(self, image: Image) -> Entry | None:
         """The entry of this image that was made from its request, else the first there is."""
@@ -79,13 +101,13 @@ class Lock:
     @property
     def keys(self) -> frozenset[str]:
         """The keys of all entries."""
-        return frozenset(key for book in self._books.values() for key in book.images)
+        return frozenset(key for one in self._contents.values() for key in one.images)
 
     def left(self) -> dict[str, frozenset[str]]:
         """Files of earlier requests whose images have other names now: every sha256 that each had."""
         found: dict[str, frozenset[str]] = {}
-        for book in self._books.values():
-            for path, sha256 in book.left.items():
+        for one in self._contents.values():
+            for path, sha256 in one.left.items():
                 found[path] = found.get(path, frozenset()) | {sha256}
         return found
 
@@ -105,14 +127,16 @@ class Lock:
         made = tuple(self._locked(file) for file in files)
         entry = Entry(request_digest(image.request), seed, request_id, cost, made)
         with self._mutex:
-            own = self._books[self.path.name]
             now = {file.path for file in made}
-            for old in self.entries(image.key):
-                own.left.update({file.path: file.sha256 for file in old.files if file.path not in now})
-            for path in now:
-                own.left.pop(path, None)
-            own.images[image.key] = entry
-            own.changed = True
+            before = [file for old in self.entries(image.key) for file in old.files if file.path not in now]
+
+            def note(contents: Contents) -> None:
+                contents.left.update({file.path: file.sha256 for file in before})
+                for path in now:
+                    contents.left.pop(path, None)
+                contents.images[image.key] = entry
+
+            self._change(self.path.name, note)
         return entry
 
     def forget(self, keys: Collection[str], paths: Collection[str]) -> None:
@@ -120,33 +144,88 @@ class Lock:
 
         A shard drops them from its own file only; the others belong to other processes.
         """
+
+        def drop(contents: Contents) -> None:
+            for key in keys:
+                contents.images.pop(key, None)
+            for path in paths:
+                contents.left.pop(path, None)
+
         with self._mutex:
-            for book in self._mine().values():
-                found = [book.images.pop(key, None) for key in keys] + [
-                    book.left.pop(path, None) for path in paths
-                ]
-                book.changed = book.changed or any(one is not None for one in found)
+            for name, contents in self._mine().items():
+                if not contents.images.keys().isdisjoint(keys) or not contents.left.keys().isdisjoint(paths):
+                    self._change(name, drop)
+
+    def check_writable(self) -> None:
+        """Find out whether this run's own file can be written, by writing it as it is; where there is none,
+        none is left. Raises OutputError."""
+        with self._mutex, self._writing(self.path.name) as text:
+            if text is not None:
+                write_whole(self.path, text)
+                return
+            with contextlib.suppress(FileNotFoundError):
+                self.path.lstat()  # raises for a name that is too long
+            temp = temp_file(self.path, os.urandom(8).hex())
+            os.close(disk.create(temp))
+            disk.remove(temp)
 
     def save(self) -> None:
-        """Write what has changed, each file whole or not at all. Raises OutputError."""
+        """Write what has changed into what lies there by now, each file whole or not at all.
+
+        Raises OutputError, also where what others have written there makes no sense.
+        """
         with self._mutex:
-            for name, book in self._mine().items():
-                if not book.changed:
+            for name in self._mine():
+                if not self._changes.get(name):
                     continue
-                path, text = self.folder / name, book.to_text(self._manifest_name)
-                if text != book.text:
-                    try:
-                        write_whole(path, text)
-                    except OSError as error:
-                        why = disk.words(error)
-                        raise OutputError(f"The lock {path} could not be written: {why}.") from error
-                book.text, book.changed = text, False
+                with self._writing(name):
+                    contents = self._contents[name]
+                    text = contents.to_text(self._manifest_name)
+                    if text != contents.text:
+                        write_whole(self.folder / name, text)
+                    contents.text = text
+                    del self._changes[name]
 
     # --- inside ------------------------------------------------------------------------------------------
 
-    def _mine(self) -> dict[str, Book]:
+    def _mine(self) -> dict[str, Contents]:
         """The files that this run may write: a shard its own, a run over everything all of them."""
-        return {self.path.name: self._books[self.path.name]} if self._sharded else self._books
+        return {self.path.name: self._contents[self.path.name]} if self._sharded else self._contents
+
+    def _change(self, name: str, change: Change) -> None:
+        change(self._contents[name])
+        self._changes.setdefault(name, []).append(change)
+
+    @contextlib.contextmanager
+    def _writing(self, name: str) -> Iterator[str | None]:
+        """Keep others from writing that file, and take in what lies there; None where nothing does."""
+        path = self.folder / name
+        try:
+            with disk.held(self.folder):
+                there = disk.exists(path) and not path.is_symlink()  # a link is replaced, not followed
+                text = read_text(path) if there else None
+                if text is not None:
+                    self._take_in(name, text)
+                yield text
+        except OSError as error:
+            raise OutputError(
+                f"The lock {path} could not be written: {disk.words(error)}.",
+                hint="Nothing more is paid for without it: put that right, and run the same command again.",
+            ) from error
+        except UsageError as error:
+            raise OutputError(
+                f"The lock cannot be written any more: {error.message}", hint=error.hint
+            ) from error
+
+    def _take_in(self, name: str, text: str) -> None:
+        """Have what this text of a file says, with what this run has changed in it."""
+        known = self._contents.get(name)
+        if known is not None and known.text == text:
+            return
+        contents = self._parsed(self.folder / name, text)
+        for change in self._changes.get(name, ()):
+            change(contents)
+        self._contents[name] = contents
 
     def _present(self) -> list[str]:
         """The names of the lock files that are there."""
@@ -156,14 +235,15 @@ class Lock:
         except OSError as error:
             raise UsageError(f"{self.folder} cannot be listed: {disk.words(error)}.") from error
 
-    def _read(self, path: Path) -> Book:
-        book = read_book(path)
-        if book.manifest not in (None, self._manifest_name) and self._is_manifest(str(book.manifest)):
+    def _parsed(self, path: Path, text: str) -> Contents:
+        contents = parse(path, text)
+        other = contents.manifest
+        if other not in (None, self._manifest_name) and self._is_manifest(str(other)):
             raise UsageError(
-                f"{path} belongs to the manifest {book.manifest}; {self._manifest_name} would share it.",
+                f"{path} belongs to the manifest {other}; {self._manifest_name} would share it.",
                 hint="Give one of the two manifests another name.",
             )
-        return book
+        return contents
 
     def _is_manifest(self, name: str) -> bool:
         """Whether another file beside this manifest would have the same lock."""

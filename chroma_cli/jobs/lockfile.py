@@ -6,6 +6,7 @@ relative, makes the whole file a damaged one. Where paths lead is for ``upkeep``
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from chroma_cli.errors import UsageError
+from chroma_cli.errors import OutputError, UsageError
 from chroma_cli.images import disk
 from chroma_cli.images.naming import FORMAT_OF_ENDING, split_ending
 
@@ -26,9 +27,10 @@ _DIGEST: Final = re.compile("[0-9a-f]{64}")
 _REQUEST_ID: Final = re.compile("[A-Za-z0-9_-]{1,128}")
 _BAD_IN_PATH: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _LARGEST: Final = 2**63 - 1
+_CONFLICT: Final = re.compile("^(<{7}|={7}|>{7})( |\r?$)", re.MULTILINE)
 _ADVICE: Final = (
-    "Take it back from version control, or solve the merge conflict in it. If you delete it, pictures that"
-    " are there already count as somebody else's and are not touched."
+    "Take it back from version control, or delete it: pictures that are in place are recognized by the recipe"
+    " inside them or by the job ledger, and are not paid for again."
 )
 
 
@@ -56,15 +58,14 @@ class Entry:
 
 
 @dataclass
-class Book:
-    """The content of one lock file: entries by key, left-over files with their sha256, the name of its
-    manifest, and its text on disk."""
+class Contents:
+    """What one lock file holds: entries by key, left-over files with their sha256, the name of its manifest,
+    and its text on disk."""
 
     images: dict[str, Entry] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
     manifest: str | None = None
     text: str | None = None
-    changed: bool = False
 
     def to_text(self, manifest: str) -> str:
         document: dict[str, Any] = {
@@ -83,9 +84,9 @@ class Book:
 # --- reading what anybody may have written -----------------------------------------------------------------
 
 
-def read_book(path: Path) -> Book:
-    """The content of a lock file. Raises UsageError for a damaged one, or one of a newer chroma."""
-    text = _read_text(path)
+def parse(path: Path, text: str) -> Contents:
+    """What this text of a lock file says. Raises UsageError for a damaged one, one with a merge conflict in
+    it, or one of a newer chroma."""
     try:
         document = json.loads(text, parse_constant=_refuse_constant)
         version = document["version"]
@@ -100,23 +101,35 @@ def read_book(path: Path) -> Book:
         left = {_checked_file(one): _checked_digest(sha) for one, sha in document.get("left", {}).items()}
         manifest = document.get("manifest")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        _check_conflict(path, text)
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise UsageError(f"{path} is damaged: {reason[:200]}.", hint=_ADVICE) from error
-    return Book(images, left, manifest if isinstance(manifest, str) else None, text)
+    return Contents(images, left, manifest if isinstance(manifest, str) else None, text)
 
 
-def _read_text(path: Path) -> str:
-    """The text of a regular file of a sane size. Raises UsageError."""
+def _check_conflict(path: Path, text: str) -> None:
+    """Raise UsageError for a text with the marks of a merge that was left to a person."""
+    mark = _CONFLICT.search(text)
+    if mark is not None:
+        line = text.count("\n", 0, mark.start()) + 1
+        raise UsageError(
+            f"{path} has the marks of an unsolved merge conflict in it (line {line}).",
+            hint="Take either side with git checkout --ours or git checkout --theirs, mark it as solved with"
+            " git add, and run this again: pictures of the other side that are in place are recognized, and"
+            " are not paid for again.",
+        )
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a lock file. Raises OutputError for what is no file of its own, and so could not be
+    written either; UsageError for a file that cannot be read."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        if path.is_symlink():
-            raise UsageError(
-                f"{path} is a link; a lock must be a file of its own.", hint="Replace it by a copy."
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise OutputError(
+                f"{path} is no regular file, and the lock has to be there.", hint="Move it away."
             )
-        descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0))
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise UsageError(f"{path} is no regular file, so it cannot be the lock.")
+        with os.fdopen(os.open(path, flags | getattr(os, "O_BINARY", 0)), "rb") as file:
             data = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {disk.words(error)}.") from error
@@ -203,7 +216,7 @@ def _checked_file(path: object) -> str:
 
 def write_whole(path: Path, text: str) -> None:
     """Put the text there in one step, for good; a link there is replaced, not followed. Raises OSError."""
-    temp = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
+    temp = temp_file(path, os.urandom(8).hex())
     descriptor = disk.create(temp)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -215,3 +228,8 @@ def write_whole(path: Path, text: str) -> None:
         disk.remove(temp)
         raise
     disk.sync_folder(path.parent)
+
+
+def temp_file(path: Path, token: str) -> Path:
+    """The name under which a file is written before it is moved: a short one, however long its own is."""
+    return path.with_name(f".chroma-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}-{token}.tmp")

@@ -740,7 +740,7 @@ def test_a_lock_that_is_no_file(
         path.mkdir()
     else:
         path.symlink_to(tmp_path / ("elsewhere" if kind == "link" else "nowhere"))
-    with pytest.raises(UsageError, match=r"art\.lock\.json"):
+    with pytest.raises(OutputError, match=r"art\.lock\.json"):
         Lock.load(art)
 
 
