@@ -100,6 +100,7 @@ class Making:
     lock_trouble: OutputError | None = field(default=None, init=False)
     _saved_at: float = 0.0
     _save_took: float = 0.0
+    _told_of_wait: bool = False
 
     def __post_init__(self) -> None:
         self.watch = BatchWatch(self.run)
@@ -152,9 +153,13 @@ class Making:
         return batch
 
     def _get_ready(self, batch: Batch) -> None:
-        """Nothing has ended lately: load what the pictures will need."""
+        """Nothing has ended lately: load what the pictures will need, and say what is waited for."""
         from chroma_cli.jobs import inscription
 
+        waits_for = batch.waits_for
+        if waits_for is not None and not self._told_of_wait:
+            self._told_of_wait = True
+            self.run.output.warning(f"{waits_for.message} Waiting for it.")
         inscription.prepare()
         if batch.counts.running >= _MANY:
             self.checker.get_ready()
@@ -171,18 +176,19 @@ class Making:
 
     def _batch(self, works: Sequence[Work]) -> Batch:
         from chroma_cli.jobs.batch import Batch, Options
-        from chroma_cli.jobs.pacing import Costs, Durations, work_of
+        from chroma_cli.jobs.budget import Limit
+        from chroma_cli.jobs.pacing import Durations
 
         run, asked, given = self.run, self.asked, self.run.given
-        book, gateway = run.book, run.gateway_name
         otherwise = run.lifecycle
-
+        limits = run.limits()
+        if asked.budget is not None:
+            limits += (Limit("run", asked.budget, run=os.urandom(8).hex()),)
         options = Options(
             jobs=asked.jobs,
             timeout=asked.timeout,
             per_minute=asked.per_minute,
-            budget=asked.budget,
-            limits=run.limits(),
+            limits=limits,
             fail_fast=given["fail_fast"],
             retry_failed=asked.retry_failed,
             resubmit_unknown=given["resubmit_unknown"],
@@ -192,7 +198,6 @@ class Making:
             options,
             lifecycle=self._lifecycle,
             durations=Durations(otherwise.expected),
-            costs=Costs(lambda request: book.mean_cost(gateway, *work_of(request))),
             clock=run.clock,
             resubmit=self._resubmit,
             check_place=self._check_place,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -36,11 +35,12 @@ if TYPE_CHECKING:
     from chroma_cli.images.checker import Checker
     from chroma_cli.images.destination import Destination
     from chroma_cli.jobs.book import Book
+    from chroma_cli.jobs.budget import Limit
     from chroma_cli.jobs.inscription import Level as MetadataLevel
     from chroma_cli.jobs.ledger import Ledger
     from chroma_cli.jobs.lifecycle import Lifecycle
     from chroma_cli.jobs.polling import Expectation
-    from chroma_cli.jobs.records import JobRow, Limit
+    from chroma_cli.jobs.records import JobRow
     from chroma_cli.sandbox.server import SandboxServer
 
 DEFAULT_TIMEOUT: Final = 600.0
@@ -302,14 +302,10 @@ class Run:
         """The budgets of the config file; the sandbox's play money has none."""
         if self.settings.sandbox.value:
             return ()
-        from chroma_cli.jobs.records import Limit
+        from chroma_cli.jobs.budget import Limit
 
-        today = datetime.fromtimestamp(self.clock.wall(), tz=UTC).replace(
-            hour=0, minute=0, second=0, microsecond=0
-        )
-        since = {"day": today, "month": today.replace(day=1)}
         budget = self.settings.config.budget
-        return tuple(Limit(name, float(budget[name]), since[name].timestamp()) for name in budget)
+        return tuple(Limit(name, float(budget[name])) for name in ("day", "month") if name in budget)
 
     def check_stdout(self) -> None:
         """Whether ``-o -`` can work. Raises :class:`UsageError`, and OutputError where stdout is closed."""

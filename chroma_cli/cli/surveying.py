@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from chroma_cli.cli.batching import Making
     from chroma_cli.cli.batchopts import Asked
     from chroma_cli.cli.context import Run
-    from chroma_cli.jobs.pacing import Costs
+    from chroma_cli.jobs.budget import Costs
 
 #: More leftovers are not named one by one.
 _MOST_NAMED: Final = 10
@@ -155,10 +155,10 @@ def outstanding(run: Run, source: Source) -> tuple[Plan, float]:
 
 
 def _costs(run: Run) -> Costs:
-    from chroma_cli.jobs.pacing import Costs, work_of
+    from chroma_cli.jobs.budget import Costs, work_of
 
     book, gateway = run.book, run.gateway_name
-    return Costs(lambda request: book.mean_cost(gateway, *work_of(request)))
+    return Costs(lambda request: book.highest_cost(gateway, *work_of(request)))
 
 
 def _plan(run: Run, source: Source) -> Plan:

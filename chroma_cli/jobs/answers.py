@@ -37,10 +37,6 @@ _IS_FAILED: Final = "state IN ('failed', 'expired')"
 UNSETTLED_ROWS: Final = f"SELECT * FROM jobs INDEXED BY jobs_unsettled WHERE {IS_UNSETTLED}"  # noqa: S608 - constants
 _FAILED_ROWS: Final = f"SELECT * FROM jobs INDEXED BY jobs_failed WHERE {_IS_FAILED}"  # noqa: S608
 
-SPENT: Final = (
-    "SELECT total(coalesce(cost, expected_cost)) FROM jobs INDEXED BY jobs_spent "
-    "WHERE created_at >= ? AND charged <> 'no'"
-)
 _SAME_WORK: Final = (
     "SELECT work, seconds FROM jobs INDEXED BY jobs_durations WHERE seconds IS NOT NULL "
     "AND base_url = ? AND work = ? ORDER BY number DESC LIMIT ?"
@@ -53,9 +49,9 @@ _MORE_WORK: Final = (
     "SELECT work, seconds FROM jobs INDEXED BY jobs_durations WHERE seconds IS NOT NULL "
     "AND base_url = ? AND work > ? ORDER BY work ASC, number DESC LIMIT ?"
 )
-_SAME_COSTS: Final = (
-    "SELECT avg(cost) FROM (SELECT cost FROM jobs INDEXED BY jobs_durations WHERE seconds IS NOT NULL "
-    "AND base_url = ? AND work = ? ORDER BY number DESC LIMIT ?)"
+_HIGHEST_COST: Final = (
+    "SELECT max(cost) FROM jobs INDEXED BY jobs_prices WHERE cost > 0 "
+    "AND base_url = ? AND work = ? AND samples = ?"
 )
 
 
@@ -73,7 +69,7 @@ class Answers(ABC):
         # The token of each row this object has seen: a number alone may stand for another job in a
         # ledger that was begun anew meanwhile.
         self._tokens: dict[int, str] = {}
-        #: The file was found damaged and replaced: what was spent before is not known for sure.
+        #: The file was damaged, or replaced since it was opened: what was spent is not known for sure.
         self.history_lost = False
 
     @abstractmethod
@@ -133,10 +129,6 @@ class Answers(ABC):
 
         return self._read(work)
 
-    def spent(self, since: float) -> float:
-        """Dollars from ``since`` on; a cost that is not known (yet) counts as expected."""
-        return self._read(lambda db: float(db.execute(SPENT, (since,)).fetchone()[0]))
-
     def last_credits(self, base_url: str) -> SeenCredits | None:
         """The balance seen last at that gateway."""
 
@@ -172,10 +164,9 @@ class Answers(ABC):
         nearest = found[0][0] if found else 0
         return [seconds * work_wanted / nearest for size, seconds in found if size == nearest and nearest > 0]
 
-    def mean_cost(self, base_url: str, steps: int, pixels: int, samples: int) -> float | None:
-        """Dollars that the latest 50 jobs of the same steps x pixels x samples cost on average."""
-        work = steps * pixels * samples
-        return self._read(lambda db: mean_cost(db, base_url, work))
+    def highest_cost(self, base_url: str, steps: int, pixels: int, samples: int) -> float | None:
+        """The most that a job of such work is known to have cost, in dollars; None where none has told."""
+        return self._read(lambda db: highest_cost(db, base_url, steps * pixels * samples, samples))
 
     def saved_at(self, base_url: str, paths: Container[str]) -> list[JobRow]:
         """The jobs of that gateway with a file saved at one of these absolute paths, newest first.
@@ -252,11 +243,11 @@ def by_request(db: sqlite3.Connection, request_id: str, base_url: str | None) ->
     return next(iter(decoded(db, query, (request_id, base_url))), None)
 
 
-def mean_cost(db: sqlite3.Connection, base_url: str, work: int) -> float | None:
-    """See :meth:`Answers.mean_cost`."""
-    if not 0 < work < 2**63:
+def highest_cost(db: sqlite3.Connection, base_url: str, work: int | None, samples: int) -> float | None:
+    """See :meth:`Answers.highest_cost`."""
+    if whole_number(work) is None or whole_number(samples) is None:
         return None
-    found = db.execute(_SAME_COSTS, (base_url, work, LEARNT_ROWS)).fetchone()[0]
+    found = db.execute(_HIGHEST_COST, (base_url, work, samples)).fetchone()[0]
     return None if found is None else float(found)
 
 

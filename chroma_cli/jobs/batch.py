@@ -32,13 +32,15 @@ from chroma_cli.errors import (
     Unavailable,
     WrongAddress,
 )
+from chroma_cli.jobs import budget
+from chroma_cli.jobs.budget import Limit, PriceNotKnown, work_of
 from chroma_cli.jobs.lifecycle import Lifecycle
 from chroma_cli.jobs.pace import Pace
-from chroma_cli.jobs.pacing import Costs, Durations, Gate, Purse, Turns, poll_wait, work_of
+from chroma_cli.jobs.pacing import Durations, Gate, Turns, poll_wait
 from chroma_cli.jobs.planning import Work
 from chroma_cli.jobs.polling import Took
 from chroma_cli.jobs.progress import Done
-from chroma_cli.jobs.records import Intent, JobRow, Limit
+from chroma_cli.jobs.records import Intent, JobRow
 from chroma_cli.jobs.steps import Steps
 
 if TYPE_CHECKING:
@@ -64,19 +66,19 @@ _MANY: Final = 32
 #: Between tries of a poll that went wrong: these seconds, doubled each time up to the cap, with jitter.
 _BACKOFF: Final = 0.5
 _BACKOFF_CAP: Final = 15.0
+#: A job of another process that is to tell a price first is looked after this often (seconds).
+_PRICE_WAIT: Final = 2.0
 #: These say that the next job would fare no better.
 _HOPELESS: Final = (AuthError, NotEnoughCredits, WrongAddress, Retired, RateLimited)
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a run goes. ``timeout`` (seconds) is for each job from its submit, ``per_minute`` for submits;
-    ``budget`` in dollars for the run, ``limits`` for the whole ledger."""
+    """How a run goes. ``timeout`` (seconds) is for each job from its submit, ``per_minute`` for submits."""
 
     jobs: int = 8
     timeout: float = 600.0
     per_minute: float | None = None
-    budget: float | None = None
     limits: tuple[Limit, ...] = ()
     fail_fast: bool = False
     retry_failed: int = 0
@@ -127,7 +129,6 @@ class _Task:
     pending: Pending[Submitted] | None = None
     pace: Pace | None = None
     took: Took | None = None
-    reserved: float = 0.0
     tries: int = 0
     #: Counts the steps that were put; an older one that comes due is void.
     turn: int = 0
@@ -155,21 +156,18 @@ class Batch:
         *,
         lifecycle: Callable[[bool], Lifecycle],
         durations: Durations,
-        costs: Costs,
         clock: Clock,
         resubmit: Resubmit | None = None,
         check_place: Callable[[Work, Destination], Destination] = lambda _work, place: place,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.gate = Gate(clock, jitter)
-        self.purse = Purse(options.budget)
         #: What made the run submit no more, if something did: a limit, or an error that would hit all.
         self.halted: ChromaError | None = None
         self.stopping = False
         self._options = options
         self._lifecycle = lifecycle
         self._durations = durations
-        self._costs = costs
         self._clock = clock
         self._resubmit = resubmit
         self._check_place = check_place
@@ -180,7 +178,16 @@ class Batch:
         self._queue = deque(_Wish(work) for work in sorted(works, key=lambda work: work.job is None))
         self._flying: dict[int, _Task] = {}
         self._closed = False
+        #: Dollars that went for jobs of this run that have ended.
+        self._spent = 0.0
+        #: How many tasks have ended: each may have made room under a limit, or told a price.
+        self._ends = 0
+        #: The limit that is in the way of all.
         self._short: LimitError | None = None
+        #: Work whose price was never seen, as far as that came up, and what it has to wait for.
+        self._unpriced: set[budget.Work] = set()
+        self._price: PriceNotKnown | None = None
+        self._looking = False
         self._launching = False
         #: Whether the gateway's result route tells of unfinished jobs; None: not known.
         self._outright: bool | None = None
@@ -230,7 +237,7 @@ class Batch:
     @property
     def counts(self) -> Counts:
         with self._lock:
-            return Counts(len(self._queue), len(self._flying), self.purse.spent)
+            return Counts(len(self._queue), len(self._flying), self._spent)
 
     @property
     def sending(self) -> int:
@@ -243,6 +250,12 @@ class Batch:
         """What was not begun."""
         with self._lock:
             return tuple(wish.work for wish in self._queue)
+
+    @property
+    def waits_for(self) -> PriceNotKnown | None:
+        """Why nothing is in flight though the run goes on: a job of another process has to tell a price."""
+        with self._lock:
+            return self._price if not self._flying and not self._over else None
 
     # --- launching ---------------------------------------------------------------------------------------
 
@@ -260,17 +273,46 @@ class Batch:
         wait = 0.0
         while not wait:
             with self._lock:
-                if self._over or self._short is not None or not self._queue or self._full:
+                if self._over or not self._queue or self._full:
                     return
-                taken_up = self._queue[0].work.job is not None
+                at = None if self._short is not None else self._next_in_line()
+                if at is None:
+                    self._wait_or_halt()
+                    return
+                taken_up = self._queue[at].work.job is not None
                 wait = 0.0 if taken_up else self.gate.wait or self._turns.take()
                 if not wait:
-                    wish = self._queue.popleft()
+                    wish = self._queue[at]
+                    del self._queue[at]
                     task = _Task(wish.work, self._lifecycle(taken_up), again=wish.again)
                     self._flying[id(task)] = task
             if not wait:
                 self._put(task, 0.0, self._take_up if taken_up else self._begin)
         self._launch_soon(wait)
+
+    def _next_in_line(self) -> int | None:
+        """Return which image in the queue may be begun; None when all have to wait for a price."""
+        for at, wish in enumerate(self._queue):
+            waits = self._price is not None and wish.work.job is None
+            if not (waits and work_of(wish.work.request) in self._unpriced):
+                return at
+        return None
+
+    def _wait_or_halt(self) -> None:
+        """Nothing can be begun for want of money, or before a price is known. What is in flight may change
+        that when it ends; a price may also come from a job of another process."""
+        if self._short is None and self._price is not None and self._price.awaited:
+            if not self._looking:
+                self._looking = True
+                self._submits.add(_PRICE_WAIT, self._look_for_price)
+        elif not self._flying:
+            self.halted = self.halted or self._short or self._price
+            self._ended.put(None)
+
+    def _look_for_price(self) -> None:
+        with self._lock:
+            self._looking, self._price = False, None
+        self._launch_soon()
 
     @property
     def _full(self) -> bool:
@@ -319,16 +361,13 @@ class Batch:
         if self._over:
             self._put_back(task)
             return
-        work, options = task.work, self._options
-        cost = self._costs.expected(work.request)
+        work, options, ends = task.work, self._options, self._ends
         try:
-            self.purse.reserve(cost)
-            task.reserved = cost
             task.job = task.life.intend(
                 work.request, work.destination, limits=options.limits, instead=self._instead(work)
             )
         except LimitError as error:
-            self._wait_for_money(task, error)
+            self._wait_for_money(task, error, ends)
             return
         task.deadline = Deadline(self._clock, options.timeout)
         task.pending = task.life.open_submit(
@@ -538,10 +577,10 @@ class Batch:
             error = _displaced(done)
         elif error is not None and isinstance(error.record, JobRow):
             task.job = error.record
-        job, cost = task.job, 0.0
-        if task.reserved:
-            charged = job.charged if job is not None else Charged.NO
-            cost = self.purse.settle(task.reserved, job.cost if job is not None else None, charged)
+        job = task.job
+        cost = budget.counted(job) if job is not None and task.work.job is None else 0.0
+        with self._lock:
+            self._spent += cost
         again = isinstance(error, GenerationFailed) and task.again < self._options.retry_failed
         if again and not self._over:
             fresh = replace(task.work, job=None, instead_of=None)
@@ -556,16 +595,20 @@ class Batch:
 
     def _put_back(self, task: _Task) -> None:
         """It was not sent, and will not be in this run."""
-        if task.reserved:
-            self.purse.settle(task.reserved, None, Charged.NO)
         self._leave(task, _Wish(task.work, task.again))
 
-    def _wait_for_money(self, task: _Task, error: LimitError) -> None:
-        """A limit is in the way. It may give room again when a job in flight costs less than expected."""
-        if task.reserved:
-            self.purse.settle(task.reserved, None, Charged.NO)
+    def _wait_for_money(self, task: _Task, error: LimitError, ends: int) -> None:
+        """A limit is in the way. It may give room again when a job in flight ends; ``ends`` had ended when it
+        was asked."""
         with self._lock:
-            self._short = error
+            if isinstance(error, PriceNotKnown):
+                self._unpriced.add(work_of(task.work.request))
+            if self._ends != ends:
+                pass  # it may be otherwise by now, so it is asked again
+            elif isinstance(error, PriceNotKnown):
+                self._price = error
+            else:
+                self._short = error
         self._leave(task, _Wish(task.work, task.again), short=True)
 
     def _leave(
@@ -578,9 +621,8 @@ class Batch:
             if wish is not None:
                 self._queue.appendleft(wish)
             if not short:
-                self._short = None
-            elif not self._flying:
-                self.halted = self.halted or self._short
+                self._ends += 1
+                self._short = self._price = None
             self._ended.put(ended)  # with None, too, whoever waits looks at what is left
         self._launch_soon()
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from chroma_cli.clock import Clock
 from chroma_cli.errors import Charged, LimitError
-from chroma_cli.jobs.records import Intent, JobRow, LedgerUnusable, Limit, SeenCredits, Timings
+from chroma_cli.jobs.budget import Limit
+from chroma_cli.jobs.records import Intent, JobRow, LedgerUnusable, SeenCredits, Timings
 
 if TYPE_CHECKING:
     from chroma_cli.jobs.entries import Entries
@@ -246,9 +247,9 @@ class Book:
         """How long earlier jobs of such work took, in seconds; empty where nothing is known."""
         return self._known(lambda ledger: ledger.learnt(base_url, steps, pixels, samples), [])
 
-    def mean_cost(self, base_url: str, steps: int, pixels: int, samples: int) -> float | None:
-        """What such jobs cost lately, in dollars; None where nothing is known."""
-        return self._known(lambda ledger: ledger.mean_cost(base_url, steps, pixels, samples), None)
+    def highest_cost(self, base_url: str, steps: int, pixels: int, samples: int) -> float | None:
+        """The highest price seen of such jobs, in dollars; None where nothing is known."""
+        return self._known(lambda ledger: ledger.highest_cost(base_url, steps, pixels, samples), None)
 
     def saved_at(self, base_url: str, paths: Container[str]) -> list[JobRow]:
         """The jobs of that gateway whose files were saved at one of these paths, newest first."""

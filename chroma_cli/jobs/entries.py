@@ -12,28 +12,27 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from chroma_cli.errors import Charged, LimitError
+from chroma_cli.jobs import budget
 from chroma_cli.jobs.answers import (
     IS_UNSETTLED,
-    SPENT,
     UNSETTLED_ROWS,
     Answers,
     by_request,
     columns_of,
     decoded,
     find,
-    mean_cost,
+    highest_cost,
     row_of,
 )
+from chroma_cli.jobs.budget import Limit
 from chroma_cli.jobs.records import (
     UNSETTLED,
     Intent,
     JobRow,
     LedgerUnusable,
-    Limit,
     NotResubmittable,
     PlacePromised,
     State,
@@ -99,8 +98,9 @@ class Entries(Answers):
         """Record what is about to be sent, claimed by this process.
 
         With ``exclusive`` a place that is promised to another unsettled job raises :class:`PlacePromised`.
-        Raises :class:`LimitError` when one of the ``limits`` would be passed. Check, reservation and intent
-        are one transaction.
+        Raises :class:`LimitError` when one of the ``limits`` would be passed, and
+        :class:`~chroma_cli.jobs.budget.PriceNotKnown` while another job has to tell the price first. Check,
+        reservation and intent are one transaction.
         """
         token = intent.token or secrets.token_hex(8)
         written = False
@@ -350,8 +350,7 @@ class Entries(Answers):
         """Remove settled jobs older than that and tell how many; never those of this month (UTC), whose
         costs count for a budget."""
         now = self._clock.wall()
-        month = datetime.fromtimestamp(now, tz=UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-        before = min(now - max(0.0, days) * _DAY, month.timestamp())
+        before = min(now - max(0.0, days) * _DAY, budget.month_start(now))
 
         def work(db: sqlite3.Connection) -> int:
             query = (
@@ -374,21 +373,22 @@ class Entries(Answers):
     ) -> JobRow:
         if limits and self.history_lost:
             raise LimitError(
-                "A budget is set, and what was spent so far is not known: the job ledger was damaged.",
-                hint="Nothing was sent. The next call counts from what could be read of the old ledger.",
+                "A budget is set, and what was spent so far is not known: the job ledger was damaged or"
+                " replaced.",
+                hint="Nothing was sent. The next call counts from what is in the ledger now.",
             )
-        learnt = mean_cost(db, intent.base_url, intent.steps * intent.pixels * intent.samples)
-        if learnt is not None and learnt > intent.expected_cost:
-            intent = replace(intent, expected_cost=learnt)
-        for limit in limits:
-            _check_limit(db, limit, intent.expected_cost)
+        now = self._clock.wall()
+        highest = highest_cost(db, intent.base_url, intent.work, intent.samples)
+        if highest is not None and highest > intent.expected_cost:
+            intent = replace(intent, expected_cost=highest)
+        budget.check(db, intent, limits, now, lambda row: row.owner == self._me or self.in_work(row))
         if exclusive:
             _check_places(db, intent.promised, None)
-        columns = self._columns(intent, token, self._clock.wall())
+        columns = self._columns(intent, token, now)
+        columns["run"] = next((limit.run for limit in limits if limit.run is not None), None)
         return row_of(db, _insert_row(db, columns, intent.promised))
 
     def _columns(self, intent: Intent, token: str, now: float) -> dict[str, Any]:
-        work = whole_number(intent.steps * intent.pixels * intent.samples)
         expected = finite(intent.expected_cost)
         return {
             "token": token,
@@ -400,7 +400,7 @@ class Entries(Answers):
             "promised": texts_to(intent.promised),
             "seed": whole_number(intent.seed),
             "samples": whole_number(intent.samples),
-            "work": work or None,
+            "work": intent.work,
             "sources": "[]",
             "files": "{}",
             "charged": "unknown",
@@ -542,17 +542,6 @@ def _check_places(db: sqlite3.Connection, paths: Sequence[str], besides: int | N
     taken = [(path, row[0]) for path, row in found if row is not None]
     if taken:
         raise PlacePromised((path for path, _ in taken), taken[0][1])
-
-
-def _check_limit(db: sqlite3.Connection, limit: Limit, more: float) -> None:
-    spent = float(db.execute(SPENT, (limit.since,)).fetchone()[0])
-    if spent + more > limit.amount + 1e-9:  # sums of cents are not exact
-        raise LimitError(
-            f"This would cost about ${more:.3f}; of the {limit.name} limit of ${limit.amount:.2f}, "
-            f"${spent:.3f} is spent or reserved.",
-            hint="Raise the limit under [budget] in the config file, or settle unknown jobs: "
-            "chroma jobs --pending",
-        )
 
 
 def _withdraw(db: sqlite3.Connection, token: str, now: float) -> None:

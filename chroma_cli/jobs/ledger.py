@@ -90,6 +90,8 @@ class Ledger(Entries):
         self._wishes = Wishes()
         self._connection: sqlite3.Connection | None = None
         self._opened: FileId | None = None
+        #: The file that was opened first.
+        self._first: FileId | None = None
         self._salvaged: Salvage | None = None
 
     @classmethod
@@ -233,6 +235,8 @@ class Ledger(Entries):
                 check_same_thread=False,
             )
         self._connection, self._opened = connection, opened
+        self._first = self._first or opened
+        self.history_lost = self.history_lost or opened != self._first
         connection.text_factory = _lenient
         self._prepare(connection)
         if self._linked:  # now that it has turned out to be a ledger

@@ -31,10 +31,11 @@ from chroma_cli.errors import (
 )
 from chroma_cli.jobs import inscription, outcomes, polling
 from chroma_cli.jobs.book import Book
+from chroma_cli.jobs.budget import Limit, PriceNotKnown
 from chroma_cli.jobs.pace import SETTLING, Pace
 from chroma_cli.jobs.pictures import Pictures, Saved
 from chroma_cli.jobs.progress import Done, StateChanged, Waiting, Warned
-from chroma_cli.jobs.records import RESULT_SECONDS, Intent, JobRow, Limit, Timings
+from chroma_cli.jobs.records import RESULT_SECONDS, Intent, JobRow, Timings
 from chroma_cli.request.builder import ImageRequest
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ _LAST_TRY: Final = 8.0
 #: So long before the deadline comes the last poll, at most (seconds); the picture has to be saved as well.
 _LAST_POLL: Final = 5.0
 _TICK: Final = 0.25
+#: Between looks whether the price of such work is known by now: these seconds, doubled up to four times.
+_PRICE_WAIT: Final = 0.25
 #: Longest wait for a result that may not be there yet (seconds).
 _PATIENCE: Final = 20.0
 
@@ -93,7 +96,7 @@ class Lifecycle:
         resubmit_unknown: bool = False,
     ) -> Done:
         """Submit, wait, save. The ledger knows each step before the next one is taken."""
-        job = self.intend(request, destination, limits=limits)
+        job = self.intend(request, destination, limits=limits, deadline=deadline)
         job = self.submit(job, deadline, resubmit_unknown=resubmit_unknown)
         return self.bring_home(job, destination, deadline)
 
@@ -151,8 +154,13 @@ class Lifecycle:
         mode: str = "async",
         limits: tuple[Limit, ...] = (),
         instead: Callable[[Intent, Sequence[Limit]], JobRow] | None = None,
+        deadline: Deadline | None = None,
     ) -> JobRow:
-        """Write down what is about to be sent, and where its picture is to go."""
+        """Write down what is about to be sent, and where its picture is to go.
+
+        Until the ``deadline``, a job that has to tell the price first is waited for, while anybody works on
+        it. Raises :class:`LimitError`.
+        """
         width, height = request.size
         intent = Intent(
             base_url=self.gateway_name,
@@ -166,15 +174,28 @@ class Lifecycle:
             pixels=width * height,
             samples=request.samples,
         )
-        job = self.book.begin(
-            intent,
-            limits=limits,
-            # a name from a template gives way when it is taken; one named outright cannot
-            exclusive=destination is not None and destination.kind == "file",
-            instead=instead,
-        )
-        self.observe(StateChanged(job))
-        return job
+        tries = 0
+        while True:
+            try:
+                job = self.book.begin(
+                    intent,
+                    limits=limits,
+                    # a name from a template gives way when it is taken; one named outright cannot
+                    exclusive=destination is not None and destination.kind == "file",
+                    instead=instead,
+                )
+            except PriceNotKnown as error:
+                first = error.waits_for
+                error.hint = f"Nothing was sent. {self._pick_up(first)} --wait"
+                if deadline is None or deadline.passed or not error.awaited:
+                    raise
+                if not tries:
+                    self.observe(Warned(f"{error.message} Waiting for it."))
+                self.clock.sleep(min(_PRICE_WAIT * 2 ** min(tries, 4), deadline.remaining))
+                tries += 1
+            else:
+                self.observe(StateChanged(job))
+                return job
 
     def _remembered(self, destination: Destination | None) -> dict[str, Any] | None:
         """The place as the ledger keeps it, and what is to be written into the pictures."""
@@ -530,7 +551,7 @@ class Lifecycle:
         limits: tuple[Limit, ...] = (),
     ) -> Done:
         """One v1 call that answers with the picture. There is nothing to fetch again when it goes wrong."""
-        job = self.intend(request, destination, mode="sync", limits=limits)
+        job = self.intend(request, destination, mode="sync", limits=limits, deadline=deadline)
         with self._ending_early(job, Charged.NO) as now:
             self._call(now, destination, deadline)
             self._save(now, destination, deadline, keep=())

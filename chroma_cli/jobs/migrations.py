@@ -105,12 +105,20 @@ def _totals(db: sqlite3.Connection) -> None:
     )
 
 
+def _budgets(db: sqlite3.Connection) -> None:
+    """Which jobs count for the budget of one run, and the prices seen of such work."""
+    db.execute("ALTER TABLE jobs ADD COLUMN run TEXT")
+    db.execute("CREATE INDEX jobs_by_run ON jobs (run) WHERE run IS NOT NULL")
+    db.execute("CREATE INDEX jobs_prices ON jobs (base_url, work, samples, cost) WHERE cost > 0")
+
+
 MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     _jobs,
     _look_ups,
     _promises,
     _facts,
     _totals,
+    _budgets,
 )
 
 

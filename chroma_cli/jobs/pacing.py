@@ -1,4 +1,4 @@
-"""How many jobs at once share one gateway: the pause after a 429, the pace of submits, when to poll, money.
+"""How many jobs at once share one gateway: the pause after a 429, the pace of submits, when to poll.
 
 Each of these is one object for the whole run, used by all of its threads.
 """
@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Final
 
 from chroma_cli.clock import Clock
-from chroma_cli.errors import Charged, LimitError
 from chroma_cli.jobs import polling
+from chroma_cli.jobs.budget import Work, work_of
 from chroma_cli.jobs.polling import Begun, Expectation, Took
 from chroma_cli.request.builder import ImageRequest
 
@@ -35,14 +35,6 @@ _SOONER: Final = 1.02
 
 #: Times that differ by less are the same (seconds): what was planned for a moment happens then.
 _SAME_MOMENT: Final = 0.01
-
-Work = tuple[int, int, int]
-
-
-def work_of(request: ImageRequest) -> Work:
-    """What decides how long a job takes and what it costs: steps, pixels of one picture, samples."""
-    width, height = request.size
-    return request.steps, width * height, request.samples
 
 
 class Gate:
@@ -168,52 +160,3 @@ def poll_wait(
     if in_window:
         return wait
     return max(wait, gap) * (0.75 + 0.5 * jitter())
-
-
-class Purse:
-    """What this run spends: reserved as expected before the submit, counted as it was when that is known."""
-
-    def __init__(self, amount: float | None) -> None:
-        self._amount = amount
-        self._lock = threading.Lock()
-        self._reserved = 0.0
-        self.spent = 0.0
-
-    def reserve(self, cost: float) -> None:
-        """Raises :class:`LimitError` when the budget of the run does not allow for so many dollars more."""
-        with self._lock:
-            total = self.spent + self._reserved
-            if self._amount is not None and total + cost > self._amount + 1e-9:
-                raise LimitError(
-                    f"This would cost about ${cost:.3f}; of the --budget of ${self._amount:.2f}, "
-                    f"${total:.3f} is spent or reserved.",
-                    hint="Run it again with a larger --budget: what is made stays made.",
-                )
-            self._reserved += cost
-
-    def settle(self, reserved: float, cost: float | None, charged: Charged) -> float:
-        """The job has ended. An unknown cost counts as expected, never as 0. Returns what it counts as."""
-        actual = 0.0 if charged is Charged.NO else cost if cost is not None else reserved
-        with self._lock:
-            self._reserved -= reserved
-            self.spent += actual
-        return actual
-
-    @property
-    def committed(self) -> float:
-        """Dollars that are spent or reserved."""
-        return self.spent + self._reserved
-
-
-class Costs:
-    """What a job is expected to cost: the documented price, or the mean of such jobs if that is more."""
-
-    def __init__(self, learnt: Callable[[ImageRequest], float | None]) -> None:
-        self._learnt = learnt
-        self._known: dict[Work, float | None] = {}
-
-    def expected(self, request: ImageRequest) -> float:
-        work = work_of(request)
-        if work not in self._known:
-            self._known[work] = self._learnt(request)
-        return max(request.expected_cost, self._known[work] or 0.0)

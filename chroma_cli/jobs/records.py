@@ -107,14 +107,10 @@ class Intent:
     samples: int = 1
     token: str = ""
 
-
-@dataclass(frozen=True)
-class Limit:
-    """At most ``amount`` dollars from ``since`` (seconds since the epoch) on, over the whole ledger."""
-
-    name: str
-    amount: float
-    since: float
+    @property
+    def work(self) -> int | None:
+        """Steps x pixels x samples, where they are known and can be stored."""
+        return whole_number(self.steps * self.pixels * self.samples) or None
 
 
 @dataclass(frozen=True)

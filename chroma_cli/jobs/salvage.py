@@ -49,8 +49,9 @@ def read_rows(db: sqlite3.Connection, blank: sqlite3.Connection) -> Salvage:
     for order in ("DESC", "ASC"):
         query = f"SELECT * FROM jobs NOT INDEXED ORDER BY 1 {order} LIMIT {_MOST_ROWS}"  # noqa: S608
         for values in _readable(db, query):
-            columns = dict(zip(names, values, strict=False))
-            row = row_from(columns) if len(values) == len(names) else None
+            # a file of an older version lacks the columns that were added at the end
+            columns = {**dict.fromkeys(names), **dict(zip(names, values, strict=False))}
+            row = row_from(columns) if len(values) <= len(names) else None
             if row is not None and 0 < row.number <= _MOST_NUMBER:
                 found.setdefault(row.number, columns)
     numbers = [row[0] for row in _readable(db, "SELECT seq FROM sqlite_sequence WHERE name = 'jobs'")]

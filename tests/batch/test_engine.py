@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from running import Ended
 
 from chroma_cli.clock import Deadline, SystemClock
-from chroma_cli.errors import Charged, ChromaError, LimitError, OutputError, UsageError
+from chroma_cli.errors import ChromaError, OutputError, UsageError
 from chroma_cli.jobs.batch import Batch, Options, _Task
+from chroma_cli.jobs.budget import Costs
 from chroma_cli.jobs.pace import Pace
-from chroma_cli.jobs.pacing import Costs, Durations, Gate, Purse, Turns, poll_wait
+from chroma_cli.jobs.pacing import Durations, Gate, Turns, poll_wait
 from chroma_cli.jobs.planning import Work
 from chroma_cli.jobs.polling import NOT_SEEN, Expectation, Took
 from chroma_cli.jobs.runlock import AlreadyRunning, RunLock
@@ -226,7 +227,6 @@ def test_what_is_learnt_moves_planned_polls_but_no_pause_after_trouble(planned: 
         Options(),
         lifecycle=lambda _resumed: pytest.fail("no job is begun"),
         durations=durations,
-        costs=Costs(lambda _request: None),
         clock=clock,
     )
     work = Work("fox", request(), SimpleNamespace())  # type: ignore[arg-type]
@@ -261,19 +261,6 @@ def test_many_jobs_are_polled_rarely(in_flight: int) -> None:
         elapsed += poll_wait(expected, elapsed, NOT_SEEN, in_flight, lambda: 0.5)
         polls += 1
     assert polls <= 8
-
-
-def test_the_purse_reserves_and_settles() -> None:
-    purse = Purse(0.10)
-    purse.reserve(0.05)
-    purse.reserve(0.05)
-    with pytest.raises(LimitError, match="--budget"):
-        purse.reserve(0.01)
-    assert purse.settle(0.05, 0.02, Charged.YES) == 0.02
-    assert purse.settle(0.05, None, Charged.NO) == 0
-    purse.reserve(0.08)
-    assert purse.settle(0.08, None, Charged.UNKNOWN) == 0.08
-    assert purse.committed == pytest.approx(0.10)
 
 
 def test_costs_are_the_documented_or_the_learnt_ones() -> None:

@@ -43,8 +43,8 @@ def submit(run: Run) -> None:
     run.consent(order.request)
     work = run.lifecycle
     destination = run.place(order)
-    job = work.intend(order.request, destination, limits=run.limits())
     deadline = Deadline(run.clock, PATIENCE)
+    job = work.intend(order.request, destination, limits=run.limits(), deadline=deadline)
     with delivery.submitting(run):
         job = work.submit(job, deadline, resubmit_unknown=run.given["resubmit_unknown"])
     run.book.release(job)
