@@ -328,7 +328,7 @@ class Connection:
 
 
 def read_request(reader: Any) -> tuple[str, str, dict[str, str], bytes] | None:
-    """Return method, path, headers and body of the next request; None when the client hung up."""
+    """Return method, path, headers and body of the next request; None when it does not come, or not whole."""
     line = reader.readline(65536).decode("latin-1").strip()
     if not line:
         return None
@@ -337,7 +337,9 @@ def read_request(reader: Any) -> tuple[str, str, dict[str, str], bytes] | None:
     while (line := reader.readline(65536).decode("latin-1").strip()) != "":
         name, _, value = line.partition(":")
         headers[name.lower()] = value.strip()
-    return method, path, headers, reader.read(int(headers.get("content-length", "0")))
+    length = int(headers.get("content-length", "0"))
+    body = reader.read(length)
+    return (method, path, headers, body) if len(body) == length else None
 
 
 class Listener:
