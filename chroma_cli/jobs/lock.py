@@ -165,7 +165,8 @@ class Lock:
                 return
             with contextlib.suppress(FileNotFoundError):
                 self.path.lstat()  # raises for a name that is too long
-            temp = temp_file(self.path, os.urandom(8).hex())
+            temp = temp_file(self.path)
+            disk.remove(temp)
             os.close(disk.create(temp))
             disk.remove(temp)
 

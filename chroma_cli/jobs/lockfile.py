@@ -216,7 +216,8 @@ def _checked_file(path: object) -> str:
 
 def write_whole(path: Path, text: str) -> None:
     """Put the text there in one step, for good; a link there is replaced, not followed. Raises OSError."""
-    temp = temp_file(path, os.urandom(8).hex())
+    temp = temp_file(path)
+    disk.remove(temp)  # of a run that was killed
     descriptor = disk.create(temp)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -230,6 +231,9 @@ def write_whole(path: Path, text: str) -> None:
     disk.sync_folder(path.parent)
 
 
-def temp_file(path: Path, token: str) -> Path:
-    """The name under which a file is written before it is moved: a short one, however long its own is."""
-    return path.with_name(f".chroma-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}-{token}.tmp")
+def temp_file(path: Path) -> Path:
+    """The name under which a file is written before it is moved: a short one, however long its own is.
+
+    Always the same, so that the next run replaces what one that was killed has left.
+    """
+    return path.with_name(f".chroma-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.tmp")
