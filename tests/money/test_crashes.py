@@ -111,8 +111,8 @@ def check_killed(case: Case) -> None:
             assert not path.exists() or is_whole(path), f"{path.name} is not whole"
 
 
-def check_home(case: Case, forks: Forks, second: Ended, polled: set[str]) -> None:
-    """What must be true of every picture afterwards. ``polled``: those asked for before the kill."""
+def check_home(case: Case, forks: Forks, second: Ended, known: set[str]) -> None:
+    """What must be true of every picture afterwards. ``known``: their ids were told before the kill."""
     rows = {row["request"]["prompt"]: row for row in case.rows(forks)}
     assert len(rows) == len(case.rows(forks)), "two rows for one picture"
     sync = "--sync" in case.command.argv
@@ -133,12 +133,13 @@ def check_home(case: Case, forks: Forks, second: Ended, polled: set[str]) -> Non
         elif row is not None:
             # a blocking call that was answered is known to be paid, and has nothing to fetch again
             assert (row["status"], row["charged"] == "unknown" or sync) == ("UNKNOWN", True), row
-            assert prompt not in polled, "its id was known, and is lost"
+            assert prompt not in known, "its id was known, and is lost"
             assert sync or not there
             assert f"Job {row['job']} " in second.err.replace("job", "Job"), "nobody is told"
             unsettled = True
         else:
             assert not there
+            assert prompt not in known
     assert second.code == (11 if case.command.batch and unsettled else 0), second.said
 
 
@@ -150,9 +151,10 @@ def one_kill(
     first, _ = case.first(forks, at, moment)
     assert first.code in (-signal.SIGKILL, 0), first.said
     check_killed(case)
-    polled = {prompt for prompt in case.prompts if gateway.requests("status", prompt=prompt)}
+    known = {prompt for prompt in case.prompts if gateway.requests("status", prompt=prompt)}
+    known |= set(case.prompts) if first.out and not case.command.batch else set()
     second = case.again(forks)
-    check_home(case, forks, second, polled)
+    check_home(case, forks, second, known)
     third = case.again(forks)
     assert (third.code, gateway.posts()) == (second.code, len(gateway.requests(method="POST")))
     assert all(gateway.posts(prompt) <= 1 for prompt in case.prompts), "paid by the third run"
@@ -170,6 +172,7 @@ def kill_everywhere(gateway: Gateway, root: Path, name: str, most: int) -> None:
         whole = Case(gateway, root / "whole", COMMANDS[name], f"{name} whole")
         ended, made = whole.first(every[0])
         assert ended.code == 0, ended.said
+        check_home(whole, every[0], whole.again(every[0]), set(whole.prompts))
         every_place = [
             (number, moment)
             for number, call in enumerate(made, 1)
