@@ -8,6 +8,7 @@ done, and one in the middle of what is written or sent.
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -95,8 +96,10 @@ class Case:
         wanted = {str(path) for prompt in self.prompts for path in self.files(prompt)}
         if self.command.batch:
             wanted |= {str(self.work / "list.jsonl"), str(self.work / "list.lock.json")}
-        places = [self.work, self.folder / "temp"]
-        return {str(path) for place in places for path in place.rglob("*")} - wanted
+        found = {str(path) for path in self.work.rglob("*")} - wanted
+        # Python itself tries out where temporary files can be written, with a name of eight letters
+        temp = [path for path in (self.folder / "temp").iterdir() if not re.fullmatch(r"\w{8}", path.name)]
+        return found | {str(path) for path in temp}
 
     def state_files(self) -> set[str]:
         names = {path.name for path in (self.folder / "state").iterdir()}
