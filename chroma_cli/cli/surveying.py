@@ -103,6 +103,7 @@ def check(run: Run, source: Source) -> None:
     started = run.clock.monotonic()
     source.read_lock()
     standings = planning.survey(source.images, source.lock, source.cache, deep=bool(run.given["deep"]))
+    standings = planning.recognise_by_recipe(standings, source.lock, sandbox=_practises(run))
     source.cache.save()
     found = [(one.image.key, str(one.state)) for one in standings if one.state != "unchanged"]
     found += [(name, "left-over") for name in source.leftovers()]
@@ -167,6 +168,7 @@ def _plan(run: Run, source: Source) -> Plan:
         return Plan((), source.images, (), ())
     book, gateway = run.book, run.gateway_name
     standings = planning.recognise(standings, book, gateway, source.lock, source.cache)
+    standings = planning.recognise_by_recipe(standings, source.lock, sandbox=_practises(run))
     given = run.given
     return planning.plan(
         standings,
@@ -176,6 +178,10 @@ def _plan(run: Run, source: Source) -> Plan:
         overwrite=bool(given["overwrite"]),
         resubmit_unknown=bool(given["resubmit_unknown"]),
     )
+
+
+def _practises(run: Run) -> bool:
+    return bool(run.settings.sandbox.value)
 
 
 # --- make ------------------------------------------------------------------------------------------------

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from chroma_cli.errors import OutputError, UsageError
+from chroma_cli.gateway import values
 from chroma_cli.images import disk
 from chroma_cli.images.naming import FORMAT_OF_ENDING, split_ending
 
 VERSION: Final = 1
 _MOST_BYTES: Final = 256 * 1024 * 1024
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
-_REQUEST_ID: Final = re.compile("[A-Za-z0-9_-]{1,128}")
 _BAD_IN_PATH: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _LARGEST: Final = 2**63 - 1
 _CONFLICT: Final = re.compile("^(<{7}|={7}|>{7})( |\r?$)", re.MULTILINE)
@@ -147,7 +147,7 @@ def _refuse_constant(word: str) -> Any:
 
 def _entry_from(record: Mapping[str, Any]) -> Entry:
     request_id, files = record["request_id"], record["files"]
-    if request_id is not None and not (isinstance(request_id, str) and _REQUEST_ID.fullmatch(request_id)):
+    if request_id is not None and values.usable_id(request_id) is None:
         raise ValueError("a request_id makes no sense")
     if not isinstance(files, list):
         raise ValueError("files is no list")

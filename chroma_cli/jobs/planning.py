@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from chroma_cli.errors import ChromaError, NotFinished, OutcomeUnknown, OutputError, OutputExists
 from chroma_cli.images import disk
 from chroma_cli.images.destination import Destination
-from chroma_cli.images.naming import FORMAT_OF_ENDING
-from chroma_cli.jobs.lock import Lock
+from chroma_cli.jobs import origin
+from chroma_cli.jobs.lock import Lock, request_digest
 from chroma_cli.jobs.manifest import Image
 from chroma_cli.jobs.records import JobRow
 from chroma_cli.jobs.upkeep import StatCache, State, inspect
@@ -98,12 +98,33 @@ def recognise(
     return found
 
 
+def recognise_by_recipe(standings: Sequence[Standing], lock: Lock | None, *, sandbox: bool) -> list[Standing]:
+    """The same by what the pictures themselves say: neither the lock nor the ledger outlives every crash.
+
+    One that the lock knows, from the very job that the recipe names, was changed by hand.
+    """
+    found = []
+    for one in standings:
+        if one.state in (*_NOT_OURS, "missing"):
+            image, known = one.image, lock.entries(one.image.key) if lock is not None else ()
+            digest = request_digest(image.request)
+            besides = {entry.request_id for entry in known if entry.request == digest}
+            made = origin.find(image, sandbox=sandbox, besides=besides)
+            if made is not None:
+                if lock is not None:
+                    lock.record(
+                        image, made.files, seed=image.request.seed, request_id=made.request_id, cost=None
+                    )
+                one = Standing(image, "unchanged")
+        found.append(one)
+    return found
+
+
 def _places(one: Standing) -> list[str]:
     """Where files lie that may be the image's own, though its lock does not say so."""
     if one.state in _NOT_OURS:
         return [str(path) for path in one.image.paths]
-    others = (path.with_suffix(f".{ending}") for path in one.image.paths for ending in FORMAT_OF_ENDING)
-    return [str(path) for path in others if disk.exists(path)]
+    return [str(place) for path in one.image.paths for place in origin.places(path) if disk.exists(place)]
 
 
 def record(lock: Lock | None, image: Image, row: JobRow) -> None:
@@ -214,8 +235,6 @@ class _Pending:
 
 def _same_request(image: Image, lock: Lock | None) -> bool:
     """Whether the lock has the image as made from its present request."""
-    from chroma_cli.jobs.lock import request_digest
-
     entry = lock.entry(image) if lock is not None else None
     return entry is not None and entry.request == request_digest(image.request)
 
