@@ -5,7 +5,7 @@ What makes no sense raises BadReply; nothing else comes out of here, whatever go
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -80,11 +80,16 @@ class Result:
 
 @dataclass(frozen=True)
 class Credits:
-    """The account's balance, in credits; ``total`` is the sum of what is known."""
+    """The account's balance, in credits; what could not be read is None, and so is the total then."""
 
     credits: float | None
     free_credits: float | None
-    total: float
+
+    @property
+    def total(self) -> float | None:
+        if self.credits is None or self.free_credits is None:
+            return None
+        return round(self.credits + self.free_credits, 6)  # sums of cents are not exact
 
 
 def terminal_state(document: Document) -> State | None:
@@ -106,7 +111,7 @@ def read_submitted(document: Document, headers: Mapping[str, str], redactor: Red
         status=redactor.line(word, _STATE_LIMIT) if isinstance(word, str) and word else "QUEUED",
         status_url=_shown_address(fields.get("status_url"), redactor),
         response_url=_shown_address(fields.get("response_url"), redactor),
-        remaining_credits=amount(headers.get("x-remaining-credits"))
+        remaining_credits=balance(headers.get("x-remaining-credits"))
         if "x-remaining-credits" in headers
         else _metrics(fields).remaining_credits,
     )
@@ -166,7 +171,7 @@ def read_credits(document: Document, redactor: Redactor) -> Credits:
     free = balance(fields.get("free-credits", fields.get("free_credits")))
     if paid is None and free is None:
         raise BadReply(_nonsense("balance", document, redactor))
-    return Credits(paid, free, (paid or 0.0) + (free or 0.0))
+    return Credits(paid, free)
 
 
 # --- parts -----------------------------------------------------------------------------------------------
@@ -203,17 +208,17 @@ def _metrics(fields: Mapping[str, Any], headers: Mapping[str, str] | None = None
     tables: list[Mapping[str, Any]] = [place for place in places if isinstance(place, dict)]
     headers = headers or {}
 
-    def find(*names: str, header: str = "") -> float | None:
+    def find(*names: str, header: str = "", read: Callable[[Any], float | None] = amount) -> float | None:
         for table in tables:
             for name in names:
-                value = amount(table.get(name))
+                value = read(table.get(name))
                 if value is not None:
                     return value
-        return amount(headers.get(header))
+        return read(headers.get(header))
 
     return Metrics(
         cost=find("cost", header="x-cost"),
-        remaining_credits=find("remaining_credits", header="x-remaining-credits"),
+        remaining_credits=find("remaining_credits", header="x-remaining-credits", read=balance),
         queue_time=find("queue_time", "queue"),
         inference_time=find("inference_time", "inference", header="x-generation-time"),
         total_time=find("total_time", "total"),

@@ -6,6 +6,10 @@ import re
 from typing import Any, Final
 
 _NUMBER: Final = re.compile(r"[+-]?\d{1,20}(\.\d{0,30})?([eE][+-]?\d{1,3})?\Z", re.ASCII)
+#: A whole part in groups of three, parted by commas, spaces or apostrophes; "0,055" is none.
+_GROUPED: Final = re.compile(
+    r"([+-]?[1-9]\d{0,2})((?:[,'\u2019 \xa0\u2009\u202f]\d{3}){1,4})(\.\d{0,30})?\Z", re.ASCII
+)
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
 #: No cost, balance or duration is larger; beyond it a number is nonsense.
 _LARGEST: Final = 1e12
@@ -30,7 +34,10 @@ def amount(value: Any) -> float | None:
 
 
 def balance(value: Any) -> float | None:
-    """A balance, which may be negative."""
+    """A balance, which may be negative. As text it may have its thousands in groups."""
+    grouped = _GROUPED.match(value.strip()) if isinstance(value, str) else None
+    if grouped is not None:
+        value = grouped[1] + re.sub(r"\D", "", grouped[2]) + (grouped[3] or "")
     return _finite(value)
 
 

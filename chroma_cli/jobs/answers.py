@@ -17,6 +17,7 @@ from chroma_cli.jobs.records import (
     SeenCredits,
     Totals,
     files_from,
+    finite,
     row_from,
     texts_from,
     whole_number,
@@ -135,7 +136,8 @@ class Answers(ABC):
         def work(db: sqlite3.Connection) -> SeenCredits | None:
             query = "SELECT value, at FROM facts WHERE name = ?"
             found = db.execute(query, (f"credits {base_url}",)).fetchone()
-            return None if found is None else SeenCredits(float(found[0]), float(found[1]))
+            value, at = map(finite, map(float, found)) if found is not None else (None, None)
+            return None if value is None or at is None else SeenCredits(value, at)
 
         try:
             return self._read(work)

@@ -285,7 +285,11 @@ def test_addresses_of_a_submit_are_only_shown_when_they_are_some() -> None:
     ("value", "expected"),
     [
         ({"credits": 0.0, "free-credits": 0.018}, (0.0, 0.018, 0.018)),
-        ({"credits": "5"}, (5.0, None, 5.0)),
+        ({"credits": "5"}, (5.0, None, None)),
+        ({"credits": "1,234.50", "free-credits": "1 234 567"}, (1234.5, 1234567.0, 1235801.5)),
+        ({"credits": "0,055", "free-credits": 1}, (None, 1.0, None)),
+        ({"credits": "1,23", "free-credits": 1}, (None, 1.0, None)),
+        ({"credits": 0.7, "free-credits": 0.1}, (0.7, 0.1, 0.8)),
         ({"credits": -1, "free_credits": 2}, (-1.0, 2.0, 1.0)),
     ],
 )

@@ -31,13 +31,6 @@ def test_json(life: Any) -> None:
     assert found["as_of"].endswith("Z")
 
 
-def test_a_number_that_is_missing_is_unknown_and_not_zero(life: Any) -> None:
-    balance(life, Reply.json({"credits": 3}))
-    [found] = life("credits", "--json").objects
-    assert (found["credits"], found["free_credits"], found["total"]) == (3.0, None, 3.0)
-    assert "free" not in life("credits").out
-
-
 def test_numbers_as_text_are_read(life: Any) -> None:
     balance(life, Reply.json({"credits": "0.5", "free-credits": "0"}))
     assert life("credits", "--json").objects[0]["total"] == 0.5

@@ -8,14 +8,22 @@ from chroma_cli.cli import options, text
 from chroma_cli.cli.context import Run
 from chroma_cli.cli.options import Opt, takes
 from chroma_cli.clock import Deadline, utc_text
-from chroma_cli.errors import AuthError, ChromaError, InvalidParameters, NotEnoughCredits, Problem, UsageError
+from chroma_cli.errors import (
+    AuthError,
+    BadReply,
+    ChromaError,
+    InvalidParameters,
+    NotEnoughCredits,
+    Problem,
+    UsageError,
+)
 
 _OWN = (Opt("min", ("--min",), "Exit 4 when there is less than this.", metavar="N"),)
 
 
 @takes(_OWN, options.NO_LEDGER, options.GATEWAY)
 def credits(run: Run) -> None:
-    """Show the balance; with --min, exit 4 below it."""
+    """Show the balance; with --min, exit 4 below it, and 9 when it is not known."""
     least = _least(run.given["min"])
     found = _balance(run)
     value = {
@@ -30,17 +38,25 @@ def credits(run: Run) -> None:
         run.output.result("", value)
     else:
         for name, amount in lines.items():
-            if amount is not None:
-                run.output.result(f"{name}: {amount:g}")
-    if least is not None and found.total < least:
-        raise NotEnoughCredits(f"The balance is {found.total:g}, below {least:g}.")
+            if amount is not None or found.source == "account":  # a header tells one number
+                run.output.result(f"{name}: {_shown(amount)}")
+    if least is None:
+        return
+    if found.total is None:
+        raise BadReply(
+            f"The gateway's answer does not tell the whole balance, so it is not known whether it is at least"
+            f" {_shown(least)}.",
+            hint="See what it tells with: chroma credits --json",
+        )
+    if found.total < least:
+        raise NotEnoughCredits(f"The balance is {_shown(found.total)}, below {_shown(least)}.")
 
 
 @dataclass(frozen=True)
 class _Balance:
     paid: float | None
     free: float | None
-    total: float
+    total: float | None
     source: str
     at: float
 
@@ -62,6 +78,10 @@ def _balance(run: Run) -> _Balance:
         run.output.warning(f"{said} This is the balance that a reply named {age} ago.")
         return _Balance(seen.value, None, seen.value, "header", seen.at)
     return _Balance(found.credits, found.free_credits, found.total, "account", run.clock.wall())
+
+
+def _shown(amount: float | None) -> str:
+    return "unknown" if amount is None else f"{amount:.6f}".rstrip("0").rstrip(".")
 
 
 def _least(given: str | None) -> float | None:
