@@ -40,6 +40,17 @@ class Charged(StrEnum):
     UNKNOWN = "unknown"
 
 
+@dataclasses.dataclass(frozen=True)
+class WebPage:
+    """A page or a redirect that came in place of the gateway's answer: from a sign-in portal, a firewall.
+
+    ``title`` is harmless text, "" for a page without one.
+    """
+
+    status: int
+    title: str
+
+
 class ChromaError(Exception):
     """The root: never raised itself, always one of its children.
 
@@ -68,6 +79,8 @@ class ChromaError(Exception):
         self.charged = charged
         #: The job as it was left, for the JSON of the job itself.
         self.record: Any = None
+        #: The page that answered in the gateway's place, when one did.
+        self.page: WebPage | None = None
 
     def about(self, *, request_id: str | None = None, job: int | None = None) -> None:
         """Fill in which job this is about, where that is not known yet."""

@@ -7,6 +7,8 @@ after decompression; anything else is cut off early, because only a few words of
 from __future__ import annotations
 
 import codecs
+import itertools
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +23,9 @@ _READ: Final = 1024 * 1024
 _NONSENSE_LIMIT: Final = 64 * 1024
 _SNIFF: Final = 16
 _KEPT: Final = 1024 * 1024
+_GZIP: Final = b"\x1f\x8b"
+#: HTML, told from the other markup that is met: XML of a file host, a drawing.
+_PAGE: Final = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?<(?!\?xml|svg|error)", re.IGNORECASE)
 _JSON_OR_TEXT: Final = frozenset(b"{[\"'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
 
 
@@ -41,7 +46,8 @@ class Reading:
     """What to do with a body: at most ``limit`` bytes of it, pictures into a sink made by ``sink_factory``.
 
     ``keep_binary``: also bytes that are no picture known here, if they are no text, go into the sink (a v1
-    answer is paid and cannot be had again). ``everything``: all of a successful body goes into the sink.
+    answer is paid and cannot be had again). ``everything``: all of a successful body goes into the sink,
+    unless it is a web page.
     """
 
     limit: int
@@ -74,6 +80,11 @@ def is_picture(head: bytes) -> bool:
     if head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
         return True
     return head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+
+
+def is_page(text: str) -> bool:
+    """Whether a text is a web page."""
+    return _PAGE.match(text.removeprefix("\ufeff")) is not None
 
 
 def read_body(read: Callable[[int], bytes], encoding: str, ok: bool, reading: Reading, gate: Gate) -> Body:
@@ -136,7 +147,8 @@ class _Collector:
         self._decided = True
         body, reading = self.body, self._reading
         head = bytes(body.data[:512])
-        wanted = reading.everything or is_picture(head) or (reading.keep_binary and _is_binary(head))
+        everything = reading.everything and not is_page(head.decode("utf-8", "replace"))
+        wanted = everything or is_picture(head) or (reading.keep_binary and _is_binary(head))
         if self._may_sink and wanted and (head or reading.everything):
             assert reading.sink_factory is not None
             body.sink = self._gate.open(reading.sink_factory)
@@ -166,45 +178,52 @@ def _starts_like_json_or_text(head: bytes) -> bool:
 
 
 def _decoded(pieces: Iterator[bytes], encoding: str) -> Iterator[bytes]:
-    """The body without its Content-Encoding. None is asked for; gzip and deflate are understood all the same,
-    in pieces of bounded size: a bomb grows no further than the limit.
+    """The body without its compression, in pieces of bounded size: a bomb grows no further than the limit.
+
+    None is asked for, and the header says little: gzip is told by its first bytes, "deflate" is believed of
+    what is neither text nor a picture, and all else is taken as it comes.
     """
-    encoding = encoding.strip().lower()
-    if encoding in ("", "identity"):
-        yield from pieces
-    elif encoding in ("gzip", "x-gzip", "deflate"):
-        yield from _inflated(pieces, gzip=encoding != "deflate")
+    head = b""
+    for piece in pieces:
+        head += piece
+        if len(head) >= _SNIFF:
+            break
+    whole = itertools.chain((head,), pieces) if head else pieces
+    if head.startswith(_GZIP):
+        yield from _inflated(whole, zlib.MAX_WBITS | 16)
+    elif encoding.strip().lower() == "deflate" and not (is_picture(head) or _starts_like_json_or_page(head)):
+        # without the zlib frame it is wrong, but common
+        framed = head[0] & 15 == zlib.DEFLATED and int.from_bytes(head[:2]) % 31 == 0
+        yield from _inflated(whole, zlib.MAX_WBITS if framed else -zlib.MAX_WBITS)
     else:
-        raise Broken("its encoding is not one that was asked for")
+        yield from whole
 
 
-def _inflated(pieces: Iterator[bytes], *, gzip: bool) -> Iterator[bytes]:
-    engine = zlib.decompressobj(zlib.MAX_WBITS | 16 if gzip else zlib.MAX_WBITS)
-    fresh = True
+def _starts_like_json_or_page(head: bytes) -> bool:
+    start = head.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+    return start in (b"", b"{", b"[", b'"', b"<")
+
+
+def _inflated(pieces: Iterator[bytes], window: int) -> Iterator[bytes]:
+    engine = zlib.decompressobj(window)
     for piece in pieces:
         data = piece
         while data:
             if engine.eof:  # another gzip member, or garbage behind the last, which is ignored
-                if not gzip or not data.startswith(b"\x1f"):
+                if not data.startswith(_GZIP[:1]) or window < zlib.MAX_WBITS | 16:
                     return
-                engine = zlib.decompressobj(zlib.MAX_WBITS | 16)
+                engine = zlib.decompressobj(window)
             try:
                 out = engine.decompress(data, PIECE)
             except zlib.error:
-                if gzip or not fresh:
-                    raise Broken("its compression is damaged") from None
-                # "deflate" without the zlib frame is wrong, but common.
-                engine = zlib.decompressobj(-zlib.MAX_WBITS)
-                fresh = False
-                continue
-            fresh = False
+                raise Broken("its compression is damaged") from None
             data = engine.unused_data if engine.eof else engine.unconsumed_tail
             if out:
                 yield out
     rest = engine.flush()
     if rest:
         yield rest
-    if not engine.eof and not fresh:
+    if not engine.eof:
         raise Broken("its compression is cut off")
 
 

@@ -151,7 +151,14 @@ class Client:
             "GET", f"/v2/requests/{_checked(request_id)}/status", Reading(SMALL_REPLY), patience=_GET_PATIENCE
         )
 
-        return persist(self._transport, call, deadline, self._judge.status, what="status", attempts=attempts)
+        return persist(
+            self._transport,
+            call,
+            deadline,
+            lambda outcome: self._judge.status(outcome, request_id),
+            what="status",
+            attempts=attempts,
+        )
 
     def result(
         self,
@@ -183,7 +190,7 @@ class Client:
             self._transport,
             call,
             deadline,
-            lambda outcome: self._judge.result(outcome, samples),
+            lambda outcome: self._judge.result(outcome, request_id, samples),
             what="result",
             attempts=attempts,
         )

@@ -6,13 +6,14 @@ of them may end as a traceback.
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from chroma_cli.gateway.body import Body
+from chroma_cli.gateway.body import Body, is_page
 from chroma_cli.gateway.redact import Redactor
 
 #: int() refuses more than 4,300 digits; nothing meant for us has more than 20.
@@ -63,12 +64,30 @@ def server_words(document: Document, redactor: Redactor) -> str:
         return error_words(document.value, redactor)
     text = document.text[: 64 * 1024].lstrip("\ufeff \t\r\n")
     if text.startswith("<"):
-        title = re.search(r"<title[^>]*>([^<]{1,400})", text, re.IGNORECASE)
-        shown = redactor.line(title[1], 120) if title else ""
-        return f"an HTML page ({shown})" if shown else "an HTML page"
+        title = _title(text, redactor)
+        return f"an HTML page ({title})" if title else "an HTML page"
     if "\ufffd" in text[:200]:
         return "unreadable bytes"
     return redactor.show(text, _WORDS_LIMIT)
+
+
+def body_words(document: Document, redactor: Redactor) -> str:
+    """What a reply says, where it should say something else; "" when there is nothing in it."""
+    return server_words(document, redactor) or redactor.show(_words(document.value, 1), _WORDS_LIMIT)
+
+
+def page_title(document: Document, redactor: Redactor) -> str | None:
+    """The title of a web page, fit to show; "" for a page without one, None for what is no page."""
+    return _title(document.text, redactor) if not document.is_json and is_page(document.text) else None
+
+
+def _title(text: str, redactor: Redactor) -> str:
+    """The title, or else the first heading, of a page."""
+    for name in ("title", "h1"):
+        found = re.search(rf"<{name}\b[^>]*>([^<]{{1,400}})", text[: 64 * 1024], re.IGNORECASE)
+        if found and (shown := redactor.line(html.unescape(found[1]), 120)):
+            return shown
+    return ""
 
 
 def error_words(value: Any, redactor: Redactor) -> str:

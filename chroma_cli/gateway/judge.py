@@ -19,9 +19,17 @@ from chroma_cli.errors import (
     NotFound,
     OutcomeUnknown,
     ServerError,
+    WebPage,
 )
 from chroma_cli.gateway.addresses import host_of
-from chroma_cli.gateway.documents import Document, error_words, is_gateway_error, read_document, server_words
+from chroma_cli.gateway.documents import (
+    Document,
+    error_words,
+    is_gateway_error,
+    page_title,
+    read_document,
+    server_words,
+)
 from chroma_cli.gateway.events import Throttled
 from chroma_cli.gateway.faults import NoReply
 from chroma_cli.gateway.pending import Again
@@ -32,6 +40,7 @@ from chroma_cli.gateway.replies import (
     Result,
     Status,
     Submitted,
+    is_about_another,
     own_id,
     read_credits,
     read_result,
@@ -47,6 +56,8 @@ from chroma_cli.gateway.transport import Outcome, Reply, Transport
 _MOST_SENDS: Final = 3
 #: Times that a completed job is asked for the picture that its answer lacks.
 _MOST_EMPTY: Final = 3
+#: A result that was answered and cannot be read is asked for again for this long, in seconds.
+_UNREADABLE_PATIENCE: Final = 60.0
 #: A POST that finds no connection is tried again for this long, in seconds.
 _CONNECT_PATIENCE: Final = 20.0
 
@@ -83,7 +94,7 @@ class Judge:
             raise self._generation_failed(document)
         if outcome.ok:
             fault = outcome.body.fault or "it names no usable request id"
-            raise self._lost(f"The gateway's answer cannot be used: {fault}.", resubmit)
+            raise self._unusable(fault, self._page(outcome, document), resubmit)
         raise self._post_problem(outcome, document, resubmit, most=_MOST_SENDS)
 
     def sync(self, outcome: Outcome, samples: int) -> Result:
@@ -100,7 +111,7 @@ class Judge:
             except BadReply as error:
                 if error.charged is Charged.YES:
                     raise
-                raise self._lost(error.message, None) from None
+                raise self._lost(error.message, None, self._page(outcome, document)) from None
             if result.state in ("COMPLETED", "FAILED"):
                 return result
             lost = self._lost("The gateway queued the job instead of finishing it.", None)
@@ -108,7 +119,7 @@ class Judge:
                 lost.about(request_id=own_id(document.fields.get("request_id"), self._redactor))
             raise lost
         if outcome.ok:
-            raise self._lost(f"The gateway's answer cannot be used: {body.fault}.", None)
+            raise self._unusable(str(body.fault), self._page(outcome, document), None)
         raise self._post_problem(outcome, document, None, most=1)
 
     def _post_problem(
@@ -121,9 +132,7 @@ class Judge:
         if reply.status in (500, 503) and is_gateway_error(document):
             return Again(error, most=most, wait=self._asked(reply))
         if isinstance(error, ServerError | BadReply):
-            return self._lost(error.message, resubmit)
-        if 300 <= reply.status <= 399:  # who redirects may have let it through all the same
-            error.charged = Charged.UNKNOWN
+            return self._lost(error.message, resubmit, error.page)
         return error
 
     def _unsent_or_lost(self, outcome: NoReply, resubmit: bool | None) -> Exception:
@@ -134,7 +143,12 @@ class Judge:
             return problem
         return self._lost(f"No answer came from the gateway: {outcome.reason}.", resubmit)
 
-    def _lost(self, message: str, resubmit: bool | None) -> Exception:
+    def _unusable(self, fault: str, page: WebPage | None, resubmit: bool | None) -> Exception:
+        """A success that names no job."""
+        message = _words_of(page) if page is not None else f"The gateway's answer cannot be used: {fault}."
+        return self._lost(message, resubmit, page)
+
+    def _lost(self, message: str, resubmit: bool | None, page: WebPage | None = None) -> Exception:
         """The request went out, and whether a job came of it is not known. ``resubmit`` is None for a call
         that is never repeated."""
         stop = "" if message.endswith((".", "!", "?")) else "."  # a server's words may end without
@@ -144,6 +158,7 @@ class Judge:
             hint="It is not sent again by itself, because it could be billed twice. "
             f"Look at the provider's console{repeat}.",
         )
+        error.page = page
         return Again(error, most=_MOST_SENDS, lost=True) if resubmit else error
 
     def _generation_failed(self, document: Document) -> GenerationFailed:
@@ -155,16 +170,24 @@ class Judge:
 
     # --- GETs ---
 
-    def status(self, outcome: Outcome) -> Status:
-        reply, document = self._answered(outcome)
+    def status(self, outcome: Outcome, request_id: str) -> Status:
+        reply, document = self._answered(outcome, request_id)
         if terminal_state(document) is not None or (reply.ok and not reply.body.too_large):
             return self._sensible(lambda: read_status(document, self._redactor))
         if _failed_by_status(reply, document):
             return self._failed_status(document)
         raise self._read_problem(reply, document, "request")
 
-    def result(self, outcome: Outcome, samples: int | None) -> Result:
-        reply, document = self._answered(outcome)
+    def result(self, outcome: Outcome, request_id: str, samples: int | None) -> Result:
+        try:
+            return self._result(outcome, request_id, samples)
+        except Again as again:
+            if isinstance(outcome, Reply) and outcome.ok:
+                again.within = _UNREADABLE_PATIENCE
+            raise
+
+    def _result(self, outcome: Outcome, request_id: str, samples: int | None) -> Result:
+        reply, document = self._answered(outcome, request_id)
         body, headers = reply.body, reply.headers
         if body.sink is not None:
             if body.fault is not None:
@@ -183,10 +206,22 @@ class Judge:
             return self._sensible(lambda: read_credits(document, self._redactor))
         raise self._read_problem(reply, document, "account")
 
-    def _answered(self, outcome: Outcome) -> tuple[Reply, Document]:
+    def _answered(self, outcome: Outcome, request_id: str | None = None) -> tuple[Reply, Document]:
+        """The answer and what it says. ``request_id`` is the job that was asked for, which is known to exist:
+        what speaks in the gateway's place, or of another job, is no answer then.
+        """
         if isinstance(outcome, NoReply):
             raise self._unreached(outcome, self._host)
-        return outcome, read_document(outcome.body)
+        document = read_document(outcome.body)
+        if request_id is not None:
+            page = self._page(outcome, document)
+            if page is not None:
+                redirected = 300 <= page.status <= 399
+                words = self._refused(outcome, document, "request").message if redirected else _words_of(page)
+                raise Again(_in_the_way(page, words))
+            if is_about_another(document, request_id, self._redactor):
+                raise Again(BadReply("The gateway answered with another job than the one asked for."))
+        return outcome, document
 
     def _sensible(self, read: Callable[[], T]) -> T:
         """Garbage with a success status is asked for again; so, a few times, is a missing picture."""
@@ -213,6 +248,11 @@ class Judge:
         if isinstance(reply, NoReply):
             raise self._unreached(reply, host)
         body = reply.body
+        if reply.status in (404, 410):
+            raise NotFound(f"The picture is no longer at {host} ({reply.status}).")
+        page = self._page(reply, read_document(body)) if body.sink is None else None
+        if page is not None:
+            raise Again(_in_the_way(page, f"The picture could not be fetched. {_words_of(page, host)}"))
         if reply.status == 200:
             if body.fault is not None:
                 error = BadReply(f"The picture from {host} did not come whole: {body.fault}.")
@@ -220,8 +260,6 @@ class Judge:
             if body.size == 0:
                 raise Again(BadReply(f"The picture from {host} came empty."))
             return Downloaded(url, body.size)
-        if reply.status in (404, 410):
-            raise NotFound(f"The picture is no longer at {host} ({reply.status}).")
         problem = ServerError(f"The picture could not be fetched from {host} (status {reply.status}).")
         if reply.status == 429:
             raise self._throttled(reply, problem)
@@ -234,7 +272,21 @@ class Judge:
     def _refused(self, reply: Reply, document: Document, subject: Subject) -> ChromaError:
         location = self._redactor.line(host_of(reply.headers.get("location", "")), 100)
         words = server_words(document, self._redactor)
-        return refusal(reply.status, words, subject=subject, location=location)
+        error = refusal(reply.status, words, subject=subject, location=location)
+        error.page = self._page(reply, document)
+        return error
+
+    def _page(self, reply: Reply, document: Document) -> WebPage | None:
+        """What answered in the gateway's place, if something did. HTML with a 405, a 429 or a 5xx may be the
+        gateway's own, or that of its proxy.
+        """
+        title = page_title(document, self._redactor)
+        redirected = 300 <= reply.status <= 399
+        if redirected or reply.status in (407, 511):
+            return WebPage(reply.status, title or "")
+        if title is None or reply.status in (405, 429) or reply.status >= 500:
+            return None
+        return WebPage(reply.status, title)
 
     def _unreached(self, outcome: NoReply, host: str) -> Exception:
         if outcome.kind == "garbled":
@@ -256,6 +308,24 @@ class Judge:
         wait = self._asked(reply)
         self._transport.tell(Throttled(wait))
         return Again(error, wait=wait)
+
+
+def _words_of(page: WebPage, host: str = "the gateway") -> str:
+    kind = {3: "redirect"}.get(page.status // 100, "proxy" if page.status == 407 else "web page")
+    said = f": {page.title}" if page.title else ""
+    stop = "" if said.endswith((".", "!", "?")) else "."
+    return f"A {kind} answered in place of {host} ({page.status}){said}{stop}"
+
+
+def _in_the_way(page: WebPage, message: str) -> BadReply:
+    """The error of something that is there and cannot be had because of this page."""
+    error = BadReply(
+        message,
+        hint="Something on the way answers: sign in to the network, or check the proxy and the gateway "
+        "address.",
+    )
+    error.page = page
+    return error
 
 
 def _failed_by_status(reply: Reply, document: Document) -> bool:

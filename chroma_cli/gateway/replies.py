@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from chroma_cli.errors import BadReply, Charged
 from chroma_cli.gateway.addresses import looks_like_address
-from chroma_cli.gateway.documents import Document, error_words, server_words
+from chroma_cli.gateway.documents import Document, body_words, error_words
 from chroma_cli.gateway.pictures import Address, Source, Spooled, find_pictures
 from chroma_cli.gateway.redact import Redactor
 from chroma_cli.gateway.values import amount, balance, usable_id, whole
@@ -99,6 +99,18 @@ def terminal_state(document: Document) -> State | None:
     return state if state in ("COMPLETED", "FAILED") else None
 
 
+def is_about_another(document: Document, request_id: str, redactor: Redactor) -> bool:
+    """Whether a reply names a job that is not this one. Hyphens and case make no difference: the gateway
+    writes one id in several ways.
+    """
+    named = own_id(document.fields.get("request_id"), redactor)
+    return named is not None and _plain_id(named) != _plain_id(request_id)
+
+
+def _plain_id(request_id: str) -> str:
+    return request_id.replace("-", "").lower()
+
+
 def read_submitted(document: Document, headers: Mapping[str, str], redactor: Redactor) -> Submitted | None:
     """The answer to a submit; None when it names no usable request id."""
     fields = document.fields
@@ -149,9 +161,12 @@ def read_result(
         _keep_the_key(sources, redactor)
         return _result("COMPLETED", sources, fields, headers, redactor)
     if state == "COMPLETED":
+        words = error_words(fields, redactor)
         raise BadReply(
-            "The job is completed, but there is no picture in the gateway's answer.",
-            hint="It was probably charged. Ask the provider, with the request id.",
+            "The job is completed, but there is no picture in the gateway's answer"
+            + (f": {words}" if words else "."),
+            hint="It was probably charged. If another try brings no picture either, ask the provider, with "
+            "the request id.",
             charged=Charged.YES,
         )
     if state is None:
@@ -250,7 +265,5 @@ def _shown_address(value: Any, redactor: Redactor) -> str | None:
 def _nonsense(wanted: str, document: Document, redactor: Redactor) -> str:
     if document.fault is not None:
         return f"The gateway's answer is not whole: {document.fault}."
-    words = server_words(document, redactor)
-    said = f": {words}" if words else "."
-    kind = "is no JSON that was expected" if document.is_json else "is not JSON"
-    return f"The gateway's answer holds no {wanted}; it {kind}{said}"
+    words = redactor.line(body_words(document, redactor))
+    return f"The gateway's answer holds no {wanted}" + (f"; it says: {words}" if words else "; it is empty.")

@@ -93,12 +93,24 @@ class Started:
 _flying = threading.local()
 
 
+class _Final(http.client.HTTPResponse):
+    """An answer, not the notes that may come before it: the library passes over 100 Continue alone."""
+
+    def begin(self) -> None:
+        super().begin()
+        while 100 <= self.status < 200 and self.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            self.headers = self.msg = None  # type: ignore[assignment]  # as before it was begun
+            super().begin()
+
+
 class _Tracked:
     """Mixed into urllib3's connection classes: tells the exchange at hand when a connection stands.
 
     The exception class of a failure cannot tell whether the request went out: TLS may fail late, and a reset
     can come at any time.
     """
+
+    response_class = _Final
 
     def connect(self) -> Any:
         gate: Gate = _flying.gate
@@ -308,8 +320,11 @@ class Transport:
             where = self._next_hop(call, prepared, outcome)
             if where is None:
                 return outcome
-            prepared = self._external(where)
-        raise BadReply(f"The picture's address led through more than {MAX_HOPS} redirects.")
+            try:
+                prepared = self._external(where)
+            except BadReply as error:  # who redirects, perhaps a portal on the way, may do so for a while
+                return NoReply(True, "garbled", f"it led astray. {error.message.rstrip('.')}")
+        return NoReply(True, "garbled", f"it led through more than {MAX_HOPS} redirects")
 
     def _hop(
         self,
@@ -352,10 +367,9 @@ class Transport:
         if not location:
             return None
         try:
-            where = urljoin(prepared.url or "", location)
+            return urljoin(prepared.url or "", location)
         except ValueError:
-            raise BadReply("The picture's address led to one that cannot be read.") from None
-        return where
+            return location  # no address either; it is refused as one
 
     # Parts of a request.
 

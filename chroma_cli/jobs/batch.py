@@ -130,6 +130,8 @@ class _Task:
     pace: Pace | None = None
     took: Took | None = None
     tries: int = 0
+    #: What was wrong with the last answer to a poll, if something was.
+    trouble: Unavailable | None = None
     #: Counts the steps that were put; an older one that comes due is void.
     turn: int = 0
     #: Its result was asked for outright.
@@ -468,7 +470,7 @@ class Batch:
         assert task.deadline is not None
         assert task.pace is not None
         if task.deadline.passed:
-            raise self._ended_outside(task, task.life.out_of_time(task.job, task.deadline))
+            raise self._ended_outside(task, task.life.out_of_time(task.job, task.deadline, task.trouble))
         if wait := self.gate.wait:
             # not all at once when it opens
             self._put(task, wait + self._jitter() * min(5.0, len(self._flying) / 50), self._poll)
@@ -486,13 +488,14 @@ class Batch:
             if task.deadline.passed:
                 raise self._ended_outside(task, error) from error
             task.tries += 1
+            task.trouble = error
             wait = min(_BACKOFF_CAP, _BACKOFF * 2**task.tries) * (0.5 + self._jitter() / 2)
             self._put(task, min(wait, task.deadline.remaining), self._poll)
             return
         except ChromaError as error:
             raise self._ended_outside(task, error) from error
         self.gate.answered()
-        task.tries = 0
+        task.tries, task.trouble = 0, None
         task.job = job
         if job.state == "completed":
             self._bring_home(task)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from chroma_cli.clock import Clock, Deadline
 from chroma_cli.errors import (
+    BadReply,
     BrokenImage,
     Charged,
     ChromaError,
@@ -57,6 +58,8 @@ _TICK: Final = 0.25
 _PRICE_WAIT: Final = 0.25
 #: Longest wait for a result that may not be there yet (seconds).
 _PATIENCE: Final = 20.0
+#: The result of a job that is completed may be behind its status for so long (seconds).
+_BEHIND: Final = 60.0
 
 
 @dataclass
@@ -327,7 +330,7 @@ class Lifecycle:
         except RateLimited:
             raise
         except Unavailable as error:
-            raise self._out_of_time(job, deadline, error) if self._at_the_end(deadline) else error from error
+            raise self.out_of_time(job, deadline, error) if self._at_the_end(deadline) else error from error
         return self._heard(job, status, pace, age)
 
     def poll_outright(
@@ -423,28 +426,28 @@ class Lifecycle:
         if deadline.passed:
             if pace.missing is not None:
                 raise outcomes.not_found(job, pace.missing, self.clock.wall()) from pace.missing
-            raise self._out_of_time(job, deadline, None)
+            raise self.out_of_time(job, deadline, None)
         if pace.heartbeat_due():
             self.book.heartbeat(job)
 
     def _at_the_end(self, deadline: Deadline) -> bool:
         return deadline.remaining <= _LAST_TRY
 
-    def out_of_time(self, job: JobRow, deadline: Deadline) -> ChromaError:
-        """The end of a job whose deadline has passed; see :meth:`_out_of_time`."""
-        return self._out_of_time(job, deadline, None)
+    def out_of_time(self, job: JobRow, deadline: Deadline, error: Unavailable | None) -> ChromaError:
+        """Return the end of a job whose deadline has passed; ``error`` is the last answer's, if it was none.
 
-    def _out_of_time(self, job: JobRow, deadline: Deadline, error: Unavailable | None) -> ChromaError:
-        """7 when the gateway was heard of lately, else 9: then it is the gateway that is in trouble."""
+        7 when the gateway was heard of lately, else 9: then it is the gateway that is in trouble.
+        """
         contact = self._answered is not None and self.clock.monotonic() - self._answered <= CONTACT
-        if contact or error is None:
+        if error is None:
+            return NotFinished(f"Not finished within {deadline.seconds:.0f} s; the job goes on.")
+        if contact:
             return NotFinished(
-                f"Not finished within {deadline.seconds:.0f} s; the job goes on.", hint=self._pick_up(job)
+                f"Not finished within {deadline.seconds:.0f} s; the job goes on. The last answer was of no "
+                f"use: {error.message}",
+                hint=error.hint,
             )
-        return type(error)(
-            f"No usable answer until the deadline of {deadline.seconds:.0f} s: {error.message}",
-            hint=self._pick_up(job),
-        )
+        return _said_again(error, f"No usable answer until the deadline of {deadline.seconds:.0f} s")
 
     # --- locate ------------------------------------------------------------------------------------------
 
@@ -467,28 +470,32 @@ class Lifecycle:
         if came is not None:
             return came
         tries = 0
+        behind = Deadline(self.clock, min(_BEHIND, deadline.remaining))
         while True:
-            result: Result | None = None
             try:
                 result = self._ask_result(job, destination, deadline)
             except NotFound as error:
-                if isinstance(error, Retired) or not self._may_come(job):
+                if isinstance(error, Retired) or behind.passed or not self._may_come(job):
                     raise outcomes.not_found(job, error, self.clock.wall()) from error
             except Unavailable as error:
-                if self._at_the_end(deadline) and error.charged is not Charged.YES:
-                    raise self._out_of_time(job, deadline, error) from error
-                raise
-            self._answered = self.clock.monotonic()
-            if result is not None:
+                if error.charged is Charged.YES:  # it says so itself
+                    raise
+                unread = _said_again(error, "The job is completed, but its result could not be read")
+                unread.hint = error.hint or "The gateway keeps it for one hour from the submit."
+                raise unread from error
+            else:
                 if result.state == "FAILED":
                     raise outcomes.failed(job, result.error)
                 if result.state == "COMPLETED":
                     return result
+                if behind.passed:
+                    raise BadReply(
+                        f"The job is completed, but its result still says {result.state} after "
+                        f"{behind.seconds:.0f} s."
+                    )
             # the status route was ahead of the result route
             tries += 1
-            self.clock.sleep(min(0.25 * 2**tries, 5.0, deadline.remaining))
-            if deadline.passed:
-                raise self._out_of_time(job, deadline, None)
+            self.clock.sleep(min(0.25 * 2**tries, 5.0, behind.remaining))
 
     def _may_come(self, job: JobRow) -> bool:
         """Whether a result that is not found may be there in a moment: the gateway has just said that the job
@@ -675,6 +682,13 @@ class _Now:
     job: JobRow
     charged: Charged
     saved: list[Saved] = field(default_factory=list)
+
+
+def _said_again(error: Unavailable, what: str) -> Unavailable:
+    """Return the same error, with what it means for the job before its own words."""
+    said = type(error)(f"{what}: {error.message}", hint=error.hint, charged=error.charged)
+    said.page = error.page
+    return said
 
 
 def _timings(metrics: Metrics) -> Timings:

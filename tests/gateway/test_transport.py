@@ -130,7 +130,7 @@ def test_endless_json_ends_at_the_limit(bench: Bench) -> None:
 @pytest.mark.parametrize("start", [b"<html>", b"\x00\x01", b"%PDF-1.7 "])
 def test_nonsense_is_cut_off_early(bench: Bench, start: bytes) -> None:
     bench.server.on(*RESULT, Endless(b"HTTP/1.1 200 OK\r\n\r\n" + start, start * 10_000))
-    with pytest.raises(BadReply, match="65536"):
+    with pytest.raises(BadReply, match="web page" if start == b"<html>" else "65536"):
         bench.client.result("job-1", bench.deadline(), sink_factory=bench.sink)
 
 
@@ -216,14 +216,14 @@ def test_no_api_redirect_is_followed_and_its_body_is_not_awaited(bench: Bench) -
     other = f"http://127.0.0.1:{bench.server.port}/elsewhere"
     for route in (STATUS, SUBMIT):
         bench.server.on(*route, Reply(307, [("Location", other)]))
-    for call in (
-        lambda: bench.client.status("job-1", bench.deadline()),
-        lambda: bench.client.submit(BODY, bench.deadline()),
-    ):
-        with pytest.raises(WrongAddress) as caught:
-            call()
-        assert caught.value.exit_code == 2
-    assert [request.path for request in bench.server.requests()] == [STATUS[1], SUBMIT[1]]
+    with pytest.raises(WrongAddress) as caught:
+        bench.client.submit(BODY, bench.deadline())
+    assert caught.value.exit_code == 2
+    with pytest.raises(BadReply, match="redirect"):
+        bench.client.status("job-1", bench.deadline())
+    asked = [request.path for request in bench.server.requests()]
+    assert asked.count(SUBMIT[1]) == 1
+    assert set(asked) == {STATUS[1], SUBMIT[1]}
 
 
 def test_cookies_are_not_kept(bench: Bench) -> None:

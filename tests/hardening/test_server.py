@@ -259,14 +259,14 @@ ECHO_TRICKS = [
 
 LEAK_TRICKS = [
     *(
-        Trick(f"redirect-{status}-of-{name}", on(route, redirect(by_name, status)), 2, argv, submits)
+        Trick(f"redirect-{status}-of-{name}", on(route, redirect(by_name, status)), code, argv, submits)
         for status in (301, 302, 307, 308)
-        for name, route, argv, submits in (
-            ("the-submit", SUBMIT, FOX, 1),
-            ("the-status", STATUS, FOX, 1),
-            ("the-result", RESULT, FOX, 1),
-            ("a-v1-call", SYNC, SYNCHRONOUS, 1),
-            ("the-balance", CREDITS, ("credits",), 0),
+        for name, route, code, argv, submits in (
+            ("the-submit", SUBMIT, 2, FOX, 1),
+            ("the-status", STATUS, 9, FOX, 1),
+            ("the-result", RESULT, 9, FOX, 1),
+            ("a-v1-call", SYNC, 2, SYNCHRONOUS, 1),
+            ("the-balance", CREDITS, 2, ("credits",), 0),
         )
     ),
     Trick(
@@ -277,9 +277,9 @@ LEAK_TRICKS = [
         0,
     ),
     Trick(
-        "redirect-of-the-status-within-the-gateway", on(STATUS, redirect(lambda rig: "/v2/requests/other")), 2
+        "redirect-of-the-status-within-the-gateway", on(STATUS, redirect(lambda rig: "/v2/requests/other")), 9
     ),
-    Trick("redirect-without-a-target", on(STATUS, Reply(302, [])), 2),
+    Trick("redirect-without-a-target", on(STATUS, Reply(302, [])), 9),
     Trick("redirect-of-a-login", on(CREDITS, redirect(by_name)), 2, ("credits", "--min", "1"), 0),
     Trick("download-from-another-port", on(RESULT, named(elsewhere)), 0, saved=True),
     Trick("download-from-another-name", on(RESULT, named(by_name)), 0, saved=True),
@@ -326,7 +326,7 @@ LEAK_TRICKS = [
         }.items()
     ),
     Trick("replies-name-another-server-for-polling", addresses_of_a_stranger, 0, saved=True),
-    Trick("status-of-another-job", another_id_on_the_way, 0, saved=True),
+    Trick("status-of-another-job", another_id_on_the_way, 9, says="another job"),
     Trick(
         "cookies-of-the-gateway-are-not-sent-on",
         on(
@@ -348,7 +348,7 @@ LEAK_TRICKS = [
     Trick(
         "a-challenge-of-a-proxy",
         on(STATUS, Reply(407, [("Proxy-Authenticate", 'Basic realm="x"')], b"{}")),
-        2,
+        9,
     ),
 ]
 
@@ -758,8 +758,8 @@ BOMBS: dict[str, tuple[tuple[str, str], Callable[[], Any], int, int]] = {
     "gzip-bomb-as-answer-to-a-submit": (SUBMIT, lambda: gzipped(b"{" + b" " * 2**20, 300), 9, 40),
     "gzip-bomb-as-picture": (FILES, lambda: gzipped(tiny_png() + MIB, 300), 9, 40),
     "gzip-within-gzip": (STATUS, lambda: gzipped(zipped(MIB, 100), 100), 9, 40),
-    "endless-nonsense-as-result": (RESULT, lambda: endless(b"<html>", b"x" * 65536), 7, 40),
-    "endless-json-as-result": (RESULT, lambda: endless(b'{"output": "', b"x" * 65536), 7, 300),
+    "endless-nonsense-as-result": (RESULT, lambda: endless(b"<html>", b"x" * 65536), 9, 40),
+    "endless-json-as-result": (RESULT, lambda: endless(b'{"output": "', b"x" * 65536), 9, 300),
     "endless-list-as-status": (STATUS, lambda: endless(b"[", b"[" * 65536), 9, 40),
     "endless-picture": (FILES, lambda: endless(tiny_png(), b"x" * 65536, "image/png"), 9, 40),
     "endless-headers": (STATUS, lambda: Endless(b"HTTP/1.1 200 OK\r\n", b"X-Y: z\r\n" * 100), 9, 40),
