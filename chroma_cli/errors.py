@@ -8,7 +8,8 @@ words and a status; everything below it only raises.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import errno
+from collections.abc import Iterable, Sequence
 from enum import IntEnum, StrEnum
 from typing import Any, ClassVar
 
@@ -51,11 +52,18 @@ class WebPage:
     title: str
 
 
+def together(charged: Iterable[Charged]) -> Charged:
+    """Return whether money went for any of several jobs; unknown as soon as it is for one."""
+    found = set(charged)
+    return next((one for one in (Charged.UNKNOWN, Charged.YES) if one in found), Charged.NO)
+
+
 class ChromaError(Exception):
     """The root: never raised itself, always one of its children.
 
     ``request_id`` and ``job`` name the job it is about, when there is one; whoever knows them fills them in
-    on the way up (see :meth:`about`).
+    on the way up (see :meth:`about`). An error that is raised without ``charged`` knows nothing of money: it
+    reads as "no" until someone who knows more says otherwise, at the latest ``cli.main`` for the whole run.
     """
 
     exit_code: ClassVar[ExitCode] = ExitCode.ERROR
@@ -69,18 +77,31 @@ class ChromaError(Exception):
         hint: str | None = None,
         request_id: str | None = None,
         job: int | None = None,
-        charged: Charged = Charged.NO,
+        charged: Charged | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint if hint is not None else self.default_hint
         self.request_id = request_id
         self.job = job
-        self.charged = charged
+        self._charged = charged
         #: The job as it was left, for the JSON of the job itself.
         self.record: Any = None
         #: The page that answered in the gateway's place, when one did.
         self.page: WebPage | None = None
+
+    @property
+    def charged(self) -> Charged:
+        return self._charged or Charged.NO
+
+    @charged.setter
+    def charged(self, charged: Charged) -> None:
+        self._charged = charged
+
+    @property
+    def knows_money(self) -> bool:
+        """Whether somebody has said what this means for money."""
+        return self._charged is not None
 
     def about(self, *, request_id: str | None = None, job: int | None = None) -> None:
         """Fill in which job this is about, where that is not known yet."""
@@ -114,6 +135,32 @@ class InternalError(ChromaError):
 
     type = "internal"
     default_hint = "This is a bug in chroma. Run it again with --debug and report what it prints."
+
+
+class OutOfResources(ChromaError):
+    """The machine, or a limit on this process, gives no more memory, threads or open files."""
+
+    type = "out_of_resources"
+
+
+def unexpected(bug: Exception) -> ChromaError:
+    """Return the error for an exception that nobody foresaw."""
+    if isinstance(bug, ChromaError):
+        return bug
+    error: ChromaError
+    if isinstance(bug, MemoryError):
+        error = OutOfResources("There is not enough memory.", hint="Allow more memory, or use fewer --jobs.")
+    elif isinstance(bug, RuntimeError) and "start new thread" in str(bug):
+        error = OutOfResources(
+            "The system allows no more threads.",
+            hint="Allow more processes or memory (ulimit -u, ulimit -v).",
+        )
+    elif isinstance(bug, OSError) and bug.errno in (errno.EMFILE, errno.ENFILE):
+        error = OutOfResources("No more files may be open.", hint="Allow more of them (ulimit -n).")
+    else:
+        error = InternalError(f"{type(bug).__name__}: {bug}")
+    error.__cause__ = bug
+    return error
 
 
 # --- 2: wrong usage --------------------------------------------------------------------------------------

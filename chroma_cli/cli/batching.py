@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,16 +14,16 @@ from chroma_cli.cli import render, text
 from chroma_cli.cli.watch import Watch
 from chroma_cli.clock import Deadline
 from chroma_cli.errors import (
-    Charged,
     ChromaError,
     ExitCode,
     Interrupted,
-    OutputError,
+    OutcomeUnknown,
     OutputExists,
     SomeFailed,
     SomeUnfinished,
     Terminated,
     TerminationRequest,
+    unexpected,
 )
 from chroma_cli.jobs.planning import Work
 from chroma_cli.jobs.records import JobRow
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from chroma_cli.jobs.lifecycle import Lifecycle
     from chroma_cli.jobs.lock import Lock
     from chroma_cli.jobs.manifest import Image
-    from chroma_cli.jobs.planning import Plan
     from chroma_cli.jobs.upkeep import StatCache
 
 #: Writing the lock takes at most this share of the time.
@@ -97,7 +96,6 @@ class Making:
     watch: BatchWatch = field(init=False)
     checker: Checker = field(init=False)
     #: Why the lock could not be written, if it could not: what was made is in the ledger alone.
-    lock_trouble: OutputError | None = field(default=None, init=False)
     _saved_at: float = 0.0
     _save_took: float = 0.0
     _told_of_wait: bool = False
@@ -111,11 +109,11 @@ class Making:
         self.run.client.stay_in_thread()
         self.checker = self.run.checker
 
-    def make(self, plan: Plan) -> Batch:
+    def make(self, works: Sequence[Work]) -> None:
         """Everything from the first submit to the last picture; the caller says how it went."""
         run = self.run
         watch = self.watch
-        batch = watch.batch = self._batch(plan.works)
+        batch = watch.batch = self._batch(works)
         started = self._saved_at = run.clock.monotonic()
         batch.start()
         try:
@@ -123,34 +121,70 @@ class Making:
                 while not batch.finished:
                     try:
                         ended = batch.next(_GLANCE)
-                        if ended is not None:
-                            self._take(ended)
-                        else:
-                            self._get_ready(batch)
-                        self._show(board, batch, started)
-                        self._save_now_and_then(batch)
+                        with self._halting(batch):
+                            if ended is not None:
+                                self._take(ended)
+                            else:
+                                self._get_ready(batch)
+                            self._show(board, batch, started)
+                            self._save_now_and_then()
                     except TerminationRequest:
                         raise
                     except KeyboardInterrupt:
                         if batch.stopping or not self.asked.finishes:
                             raise
                         batch.stop()
-                        run.output.warning(
-                            f"Stopping: {batch.counts.running} jobs in flight are finished first, no other is"
-                            " submitted. Ctrl-C again: leave at once."
-                        )
+                        run.output.warning(f"Stopping: {_in_flight(batch)} Ctrl-C again: leave at once.")
         except KeyboardInterrupt as stop:
             if not batch.stopping:
                 self._hear_ids(batch)
             batch.close()
+            with self._halting(batch):
+                self.save()
             raise self._left(stop, batch) from None
         finally:
             batch.close()
-            self._try_saving(batch)
-            self.cache.save()
+            with self._halting(batch):
+                self.save()
             if watch.credits is not None:
                 run.book.note_credits(watch.credits, run.gateway_name)
-        return batch
+
+    @contextlib.contextmanager
+    def _halting(self, batch: Batch) -> Iterator[None]:
+        """What goes wrong inside ends the run when what is in flight has come home: it is paid for."""
+        try:
+            yield
+        except Exception as error:
+            if batch.halted is None and batch.counts.running:
+                self.run.output.warning(f"Stopping: {_in_flight(batch)}")
+            batch.halt(unexpected(error))
+
+    def left(self, works: Sequence[Work]) -> Sequence[Work]:
+        """Those of the works that were not begun."""
+        return works if self.watch.batch is None else self.watch.batch.left
+
+    def all_made(self, works: Sequence[Work]) -> bool:
+        """Whether nothing is missing and nothing went wrong."""
+        batch = self.watch.batch
+        return not (self.errors or self.left(works) or (batch is not None and batch.halted))
+
+    def left_behind(self) -> list[Line]:
+        """What is in flight when the run ends before it is finished."""
+        batch, lines = self.watch.batch, []
+        for ended in () if batch is None else batch.unfinished:
+            error = ended.error
+            assert error is not None
+            outcome = _outcome(error)
+            lines.append(
+                Line(
+                    ended.work.key,
+                    outcome,
+                    unknown=ended.unknown,
+                    error=error.message,
+                    error_type=error.type,
+                )
+            )
+        return lines
 
     def _get_ready(self, batch: Batch) -> None:
         """Nothing has ended lately: load what the pictures will need, and say what is waited for."""
@@ -172,7 +206,8 @@ class Making:
             while batch.sending and not patience.passed:
                 ended = batch.next(_GLANCE)
                 if ended is not None:
-                    self._take(ended)
+                    with self._halting(batch):
+                        self._take(ended)
 
     def _batch(self, works: Sequence[Work]) -> Batch:
         from chroma_cli.jobs.batch import Batch, Options
@@ -230,7 +265,8 @@ class Making:
     # --- one image ---------------------------------------------------------------------------------------
 
     def _take(self, ended: Ended) -> None:
-        """Note in the lock, tell, and keep for the summary."""
+        """Note in the lock, keep for the summary, and tell. Raises :class:`OutputError` when stdout cannot be
+        written."""
         run, image, job = self.run, self.images[ended.work.key], ended.job
         error = ended.error
         made = job is not None and job.state == "saved"
@@ -241,12 +277,12 @@ class Making:
                 record(self.lock, image, job)
             for file in job.files.values():
                 self.cache.remember(Path(str(file["path"])), str(file["sha256"]))
+        self._note(image, ended)
         if job is not None and run.output.json:
             run.output.result("", render.job_object(job))
         elif made and job is not None:
             for file in job.files.values():
                 run.output.result(str(file["path"]))
-        self._note(image, ended)
 
     def _note(self, image: Image, ended: Ended) -> None:
         job, error = ended.job, ended.error
@@ -254,10 +290,10 @@ class Making:
         saved = job.files.values() if job is not None else ()
         files = tuple(os.path.relpath(str(file["path"]), self.folder) for file in saved)
         if error is not None:
-            self.fail(image, error, cost=ended.cost, seconds=seconds, files=files)
+            self.fail(image, error, cost=ended.cost, unknown=ended.unknown, seconds=seconds, files=files)
             return
         assert job is not None
-        self.lines.append(Line(image.key, "made", ended.cost, seconds, files))
+        self.lines.append(Line(image.key, "made", ended.cost, seconds, files, unknown=ended.unknown))
         self.run.output.step(f"{self._place()} {image.key}: {render.saved_words(job)}")
 
     def fail(
@@ -266,16 +302,19 @@ class Making:
         error: ChromaError,
         *,
         cost: float = 0.0,
+        unknown: float = 0.0,
         seconds: float | None = None,
         files: tuple[str, ...] = (),
     ) -> None:
         """An image that was not made, or only in part, told at once and kept for the summary."""
-        outcome: Outcome = "unfinished" if error.exit_code is ExitCode.NOT_FINISHED else "failed"
         words = error.message
         if files and not isinstance(error, OutputExists):  # which names them
             words = f"{_sentence(words)} Saved of it: {', '.join(files)}."
         self.errors.append(error)
-        self.lines.append(Line(image.key, outcome, cost, seconds, files, words, error.hint, error.type))
+        outcome = _outcome(error)
+        self.lines.append(
+            Line(image.key, outcome, cost, seconds, files, words, error.hint, error.type, unknown)
+        )
         hint = f" {error.hint}" if error.hint else ""
         self.run.output.trouble(f"{self._place()} {image.key}: {_sentence(words)}{hint}")
 
@@ -295,6 +334,8 @@ class Making:
         if eta is not None:
             words += f" · ETA {text.seconds(eta)}"
         words += f" · {text.money(counts.spent)} spent"
+        if counts.unknown:
+            words += f" · {text.money(counts.unknown)} unknown"
         if self.asked.budget is not None:
             words += f" of {text.money(self.asked.budget)}"
         if self.watch.credits is not None:
@@ -307,33 +348,23 @@ class Making:
             self.lock.save()
         self.cache.save()
 
-    def _save_now_and_then(self, batch: Batch) -> None:
+    def _save_now_and_then(self) -> None:
         """Write the lock, as often as it takes next to none of the time: whatever stops the program, it shall
         know what was made."""
         now = self.run.clock.monotonic()
-        if now - self._saved_at >= self._save_took / _SAVING_SHARE:
-            self._try_saving(batch)
+        if self.lock is not None and now - self._saved_at >= self._save_took / _SAVING_SHARE:
+            self._saved_at = now
+            self.lock.save()
             self._saved_at = self.run.clock.monotonic()
             self._save_took = self._saved_at - now
 
-    def _try_saving(self, batch: Batch) -> None:
-        """Write the lock. Where that fails nothing more is submitted; what is in flight is finished."""
-        if self.lock is None:
-            return
-        try:
-            self.lock.save()
-        except OutputError as error:
-            if self.lock_trouble is None:
-                self.run.output.warning(
-                    f"{error.message} What is in flight is finished, no other image is submitted."
-                )
-            self.lock_trouble = error
-            batch.halt(error)
-
     def _left(self, stop: KeyboardInterrupt, batch: Batch) -> ChromaError:
+        if batch.halted is not None:
+            self.run.output.trouble(batch.halted.message)
         kind = Terminated if isinstance(stop, TerminationRequest) else Interrupted
-        sending = batch.sending
-        running = max(0, batch.counts.running - sending)
+        behind = [ended.error for ended in batch.unfinished]
+        sending = sum(isinstance(error, OutcomeUnknown) for error in behind)
+        running = len(behind) - sending
         jobs = "1 job goes on" if running == 1 else f"{running} jobs go on" if running else "no job goes on"
         jobs += " at the gateway"
         hint = "Run the same command again: it takes up where this one stopped, without paying again."
@@ -346,8 +377,13 @@ class Making:
         return kind(
             f"{kind.__name__}: {jobs}. Each job that completes is charged; the job ledger knows them all.",
             hint=hint,
-            charged=Charged.UNKNOWN if running or sending else Charged.NO,
         )
+
+
+def _in_flight(batch: Batch) -> str:
+    running = batch.counts.running
+    jobs = "1 job in flight is" if running == 1 else f"{running} jobs in flight are"
+    return f"{jobs} finished first, no other is submitted."
 
 
 class _Promised:
@@ -364,18 +400,16 @@ class _Promised:
 # --- how it went -----------------------------------------------------------------------------------------
 
 
-def conclude(making: Making, batch: Batch | None, left: Sequence[Work], total: int) -> None:
+def conclude(making: Making, left: Sequence[Work], total: int) -> None:
     """End the command: nothing when all is made, else the error that says it all."""
-    errors = making.errors
+    errors, batch = making.errors, making.watch.batch
     if batch is not None and batch.halted is not None:
-        of_one = total == 1 and making.lock_trouble is None
-        raise batch.halted if of_one else _of_all(batch.halted, making, len(left), total)
+        raise batch.halted if total == 1 else _of_all(batch.halted, making, len(left), total)
     if batch is not None and batch.stopping and not making.run.given["fail_fast"]:
         begun = f"{len(left)} of {total} images were not begun" if left else "every image was begun"
         raise Interrupted(
             f"Interrupted: what was in flight is finished; {begun}.",
             hint=RUN_AGAIN,
-            charged=_money_of(making),
         )
     if not errors:
         return
@@ -388,7 +422,6 @@ def conclude(making: Making, batch: Batch | None, left: Sequence[Work], total: i
     raise SomeFailed(
         f"{len(errors)} of {total} images were not made{begun}.",
         hint=f"The reasons are above. {RUN_AGAIN}",
-        charged=_money_of(making),
     )
 
 
@@ -402,15 +435,16 @@ def _of_all(error: ChromaError, making: Making, left: int, total: int) -> Chroma
     whole = copy.copy(error)
     whole.message, whole.args = words, (words,)
     whole.job = whole.request_id = whole.record = None
-    whole.charged = _money_of(making)
+    whole.charged = making.run.spending.charged
+    whole.__cause__ = error
     return whole
 
 
-def _money_of(making: Making) -> Charged:
-    """Whether the run cost money, as far as is known."""
-    if any(one.charged is Charged.UNKNOWN for one in making.errors):
-        return Charged.UNKNOWN
-    return Charged.YES if any(line.cost for line in making.lines) else Charged.NO
+def _outcome(error: ChromaError) -> Outcome:
+    """How an image ended that was not made."""
+    if error.exit_code is ExitCode.NOT_FINISHED:
+        return "unfinished"
+    return "unknown" if isinstance(error, OutcomeUnknown) else "failed"
 
 
 def _sentence(words: str) -> str:

@@ -17,6 +17,7 @@ from chroma_cli.cli import prompt
 from chroma_cli.cli.output import Output
 from chroma_cli.clock import SystemClock
 from chroma_cli.errors import (
+    ChromaError,
     ConfigError,
     Declined,
     ExitCode,
@@ -25,6 +26,7 @@ from chroma_cli.errors import (
     Problem,
     UsageError,
 )
+from chroma_cli.jobs.spending import Spending
 from chroma_cli.request import builder, presets, schema, values
 from chroma_cli.request.builder import ImageRequest, Level
 from chroma_cli.settings import Key, Settings
@@ -80,6 +82,7 @@ class Run:
         #: The numbers of those that a warning told about.
         self.abandoned: frozenset[int] = frozenset()
         self.clock = SystemClock()
+        self.spending = Spending()
         self._closing = contextlib.ExitStack()
         flags = set(args[: args.index("--")] if "--" in args else args)
         self.output = Output(
@@ -97,10 +100,10 @@ class Run:
             json=given["json"], quiet=given["quiet"], verbose=given["verbose"], debug=given["debug"]
         )
 
-    def close(self) -> None:
-        """Let go of servers, sessions and files."""
+    def close(self) -> int:
+        """Let go of servers, sessions and files; 0, the exit code of what went well."""
         self._closing.close()
-        self.output.close()
+        return 0
 
     # --- settings and presets ----------------------------------------------------------------------------
 
@@ -403,7 +406,7 @@ class Run:
     def book(self) -> Book:
         from chroma_cli.jobs.book import Book
 
-        return Book(self.ledger, self.clock, self.output.warning)
+        return Book(self.ledger, self.clock, self.output.warning, spending=self.spending)
 
     def require_ledger(self) -> None:
         """Spend nothing without the ledger, and write what a poll says only to memory: for many jobs.
@@ -417,7 +420,14 @@ class Run:
                 "Many jobs are only made with the job ledger: it is what keeps them from being paid twice.",
                 hint="Leave out --no-ledger and CHROMA_NO_LEDGER, or see the warning above.",
             )
-        self.book = Book(self.ledger, self.clock, self.output.warning, required=True, thorough=False)
+        self.book = Book(
+            self.ledger,
+            self.clock,
+            self.output.warning,
+            required=True,
+            thorough=False,
+            spending=self.spending,
+        )
 
     @cached_property
     def watch(self) -> Watch:
@@ -480,6 +490,21 @@ class Run:
 
         seconds = WorldOptions.latency
         return Expectation(seconds * 0.95, seconds, seconds * 1.1)
+
+    def complete(self, error: ChromaError) -> None:
+        """Have an error that knows nothing of money say what the run cost, and of which job where it had just
+        one."""
+        if error.knows_money:
+            return
+        error.charged = self.spending.charged
+        job = self.spending.only_job
+        if job is None:
+            return
+        error.about(request_id=job.request_id, job=job.number or None)
+        error.record = job
+        if job.request_id is not None and not job.settled:
+            pick_up = f"Bring it home with: {self.fetch_command(job.request_id)} --wait"
+            error.hint = f"{error.hint} {pick_up}" if error.hint else pick_up
 
     def fetch_command(self, ident: str) -> str:
         """The command that brings a job home, as it has to be typed to reach this gateway."""

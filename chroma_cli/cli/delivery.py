@@ -13,6 +13,7 @@ from chroma_cli.errors import Charged, ChromaError, OutputError, OutputExists
 if TYPE_CHECKING:
     from chroma_cli.cli.context import Run
     from chroma_cli.jobs.progress import Done
+    from chroma_cli.jobs.records import JobRow
 
 
 def deliver(run: Run, done: Done) -> None:
@@ -80,6 +81,13 @@ def submitting(run: Run) -> Iterator[None]:
         if error.record is not None:
             _print_json(run, render.submitted_object(error.record, run.base_url))
         raise
+
+
+def tell_submitted(run: Run, job: JobRow) -> None:
+    """Print the request id, which is nowhere else. Raises :class:`OutputError` when nobody reads it."""
+    run.output.result(str(job.request_id), render.submitted_object(job, run.base_url))
+    if run.output.reader_gone:
+        raise OutputError("Nobody reads the request id from stdout any more.")
 
 
 def _print_json(run: Run, job: Mapping[str, Any]) -> None:

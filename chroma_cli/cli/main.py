@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from chroma_cli import __version__, settings
 from chroma_cli.errors import (
     ChromaError,
-    InternalError,
     Interrupted,
     Terminated,
     TerminationRequest,
     UsageError,
+    unexpected,
 )
 
 if TYPE_CHECKING:
@@ -91,20 +91,26 @@ def _main(args: list[str]) -> int:
     env = settings.environment()
     run = Run(env, args)
     try:
+        code = _attempt(run, lambda: _dispatch(args, run))
+        closed = _attempt(run, run.close)
+        return code or closed
+    finally:
+        run.output.close()
+
+
+def _attempt(run: Run, work: Callable[[], int]) -> int:
+    """The exit code of this work; how it ended, where that was not well, is told."""
+    try:
         with _termination():
-            return _dispatch(args, run)
+            return work()
     except ChromaError as error:
         return _end(run, error)
     except KeyboardInterrupt as stop:
         if isinstance(stop, TerminationRequest):
             return _end(run, Terminated("Terminated."))
         return _end(run, Interrupted("Interrupted."))
-    except RecursionError as bug:
-        return _end(run, _internal(bug))
     except Exception as bug:  # the last resort: a bug becomes an honest error, not a traceback
-        return _end(run, _internal(bug))
-    finally:
-        run.close()
+        return _end(run, unexpected(bug))
 
 
 def _version() -> int:
@@ -123,14 +129,9 @@ def _version() -> int:
 
 
 def _end(run: Run, error: ChromaError) -> int:
+    run.complete(error)
     run.output.error(error)
     return int(error.exit_code)
-
-
-def _internal(bug: Exception) -> ChromaError:
-    error = InternalError(f"{type(bug).__name__}: {bug}")
-    error.__cause__ = bug
-    return error
 
 
 def _dispatch(args: list[str], run: Run) -> int:

@@ -50,6 +50,10 @@ class Output:
         #: A live display is on; lines go above it, and stdout waits where it is the same terminal.
         self._board: _Bar | None = None
         self._held: list[bytes] = []
+        #: The error that ends the run has been told: nothing comes after it.
+        self._ended = False
+        #: Who read stdout has stopped reading (``| head``), which is no error.
+        self.reader_gone = False
         self.configure(json=json, quiet=quiet, verbose=verbose, debug=debug)
 
     def configure(self, *, json: bool, quiet: bool, verbose: bool, debug: bool) -> None:
@@ -121,10 +125,14 @@ class Output:
 
     def binary_stdout(self) -> BinaryIO:
         """stdout for a picture's bytes. Raises :class:`OutputError` when it is closed."""
+        return self.require_stdout("write the picture").buffer
+
+    def require_stdout(self, to: str) -> TextIO:
+        """stdout, for a result that is nowhere else. Raises :class:`OutputError` when it is closed."""
         if self._stdout is None:
-            raise OutputError("stdout is closed: there is nowhere to write the picture.")
+            raise OutputError(f"stdout is closed: there is nowhere to {to}.")
         self._stdout.flush()
-        return self._stdout.buffer
+        return self._stdout
 
     def _put(self, line: bytes) -> None:
         if self._board is not None and self.stdout_is_terminal:
@@ -141,7 +149,7 @@ class Output:
             self._stdout.buffer.write(line + b"\n")
             self._stdout.buffer.flush()
         except BrokenPipeError:
-            self._stdout = None  # the reader has seen enough (| head)
+            self._stdout, self.reader_gone = None, True
             _to_nowhere(sys.stdout)
         except OSError as error:
             self._stdout = None
@@ -188,13 +196,14 @@ class Output:
             self._say_traceback(error)
         if self.json:
             self._say_json({"error": error.as_dict()})
-            return
-        self._say(error.message, label="error", style="red")
-        if error.hint:
-            self._say(error.hint, label="hint", style="cyan")
-        about = _about(error)
-        if about:
-            self._say(about)
+        else:
+            self._say(error.message, label="error", style="red")
+            if error.hint:
+                self._say(error.hint, label="hint", style="cyan")
+            about = _about(error)
+            if about:
+                self._say(about)
+        self._ended = True
 
     def _say_traceback(self, error: BaseException) -> None:
         import traceback
@@ -209,6 +218,8 @@ class Output:
         self._write_stderr(text.json_line({"schema": SCHEMA, **value}) + "\n")
 
     def _say(self, words: str, *, label: str = "", style: str = "") -> None:
+        if self._ended:
+            return
         words = text.plain(words)
         if self.colour or self._board is not None or self._status is not None:
             self._say_coloured(words, label, style)
@@ -229,7 +240,7 @@ class Output:
 
     def _write_stderr(self, words: str) -> None:
         with self._guarding_stderr():
-            if self._stderr is None:
+            if self._stderr is None or self._ended:
                 return
             encoding = self._stderr.encoding or "utf-8"
             data = words.encode("utf-8" if self.json else encoding, "backslashreplace")
@@ -434,7 +445,7 @@ def _about(error: ChromaError) -> str:
     """The closing line of an error about a job: which one, and whether money went; "" where there is none."""
     which = [f"job {error.job}"] if error.job is not None else []
     which += [f"request id {error.request_id}"] if error.request_id else []
-    if isinstance(error, UsageError) or (not which and error.charged is Charged.NO):
+    if error.charged is Charged.NO and (isinstance(error, UsageError) or not which):
         return ""
     goes_on = isinstance(error, NotFinished) or getattr(error.record, "state", "") in ("queued", "processing")
     if goes_on and error.charged is Charged.UNKNOWN:

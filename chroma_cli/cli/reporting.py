@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def reports(run: Run) -> Iterator[list[Report]]:
     """The files that a summary goes to, tried before anything is spent; written at the end, whatever the end.
 
-    The caller puts the report into the list.
+    The caller puts the report into the list. Raises :class:`OutputError` for a file that was asked for and
+    cannot be written, unless the run ends with another error already.
     """
     targets = [(Path(run.given[name]), name) for name in ("summary", "junit") if run.given[name]]
     for path, name in targets:
@@ -32,25 +33,45 @@ def reports(run: Run) -> Iterator[list[Report]]:
     found: list[Report] = []
     try:
         yield found
-    finally:
-        for report in found:
-            _write_reports(run, report, targets)
+    except BaseException:
+        for words in _write_reports(run, found, targets):
+            run.output.warning(words)
+        raise
+    wrong = _write_reports(run, found, targets)
+    if wrong:
+        raise OutputError("\n".join(wrong))
 
 
-def _write_reports(run: Run, report: Report, targets: Sequence[tuple[Path, str]]) -> None:
+def money_words(report: Report) -> str:
+    """What the run cost: ``$0.11 spent, $0.055 unknown``."""
+    unknown = f", {text.money(report.unknown)} unknown" if report.unknown else ""
+    return f"{text.money(report.cost)} spent{unknown}"
+
+
+def _write_reports(run: Run, found: Sequence[Report], targets: Sequence[tuple[Path, str]]) -> list[str]:
+    """Write all files; which of those that were asked for could not be written, and why."""
+    return [words for report in found for words in _write_report(run, report, targets)]
+
+
+def _write_report(run: Run, report: Report, targets: Sequence[tuple[Path, str]]) -> list[str]:
     from chroma_cli.jobs import summary
 
-    money = f"{text.money(report.cost)} spent"
-    page = summary.markdown(report, money)
+    page = summary.markdown(report, money_words(report))
     step = run.settings.step_summary
     everything = [
         (path, "wb", page if name == "summary" else summary.junit(report)) for path, name in targets
     ]
     if step is not None and not (run.given["summary"] and Path(run.given["summary"]) == step):
         everything.append((step, "ab", page + "\n"))
+    wrong = []
     for path, mode, words in everything:
         try:
             with path.open(mode) as file:
                 file.write(words.encode("utf-8", "replace"))
         except OSError as error:
-            run.output.warning(f"The summary could not be written to {path}: {error.strerror}.")
+            said = f"The summary could not be written to {path}: {error.strerror}."
+            if mode == "ab":  # nobody asked for that one
+                run.output.warning(said)
+            else:
+                wrong.append(said)
+    return wrong

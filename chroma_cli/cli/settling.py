@@ -54,6 +54,7 @@ def forget(run: Run, ident: str) -> None:
 
 def resubmit(run: Run, ident: str) -> None:
     """Settle a job whose outcome nobody knows, and send the same request again as a new job."""
+    run.output.require_stdout("print the request id")
     jobsel.tell_of(run, [ident])
     ledger = required_ledger(run)
     old = _known(run, ident)
@@ -83,7 +84,7 @@ def resubmit(run: Run, ident: str) -> None:
     with delivery.submitting(run):
         job = work.submit(job, Deadline(run.clock, _PATIENCE))
     run.book.release(job)
-    run.output.result(str(job.request_id), render.submitted_object(job, run.base_url))
+    delivery.tell_submitted(run, job)
     run.output.note(f"Bring it home with: {run.fetch_command(str(job.request_id))} --wait")
 
 

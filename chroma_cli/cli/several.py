@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
-from chroma_cli.errors import Charged, ChromaError, ExitCode, SomeFailed, SomeUnfinished
+from chroma_cli.errors import ChromaError, ExitCode, SomeFailed, SomeUnfinished, together
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -69,9 +69,3 @@ def conclude(errors: Sequence[ChromaError], total: int, *, noun: str = "jobs") -
     if not failed:
         raise SomeUnfinished(f"{len(errors)} of {total} {noun} are not finished yet.", charged=charged)
     raise SomeFailed(f"{len(failed)} of {total} {noun} did not end well.", charged=charged)
-
-
-def together(charged: Iterable[Charged]) -> Charged:
-    """Whether money went for any of several jobs; unknown as soon as it is for one."""
-    found = set(charged)
-    return next((one for one in (Charged.UNKNOWN, Charged.YES) if one in found), Charged.NO)

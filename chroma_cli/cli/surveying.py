@@ -210,8 +210,6 @@ def make(run: Run, source: Source, asked: Asked) -> None:
             source.cache,
             len(source.images),
         )
-        left: Sequence[Work] = plan.works
-        batch = None
         try:
             making.lines += [Line(image.key, "unchanged") for image in plan.unchanged]
             for image in plan.kept:
@@ -224,26 +222,29 @@ def make(run: Run, source: Source, asked: Asked) -> None:
                 if source.lock is not None:
                     source.lock.check_writable()
                 making.prepare()
-                left = ()
-                batch = making.make(plan)
-                left = batch.left
+                making.make(plan.works)
             else:
                 making.save()
-            if run.given["prune"] and not (making.errors or making.lock_trouble or left):
+            if run.given["prune"] and making.all_made(plan.works):
                 _prune(run, source)
         finally:
-            making.lines += [
-                Line(work.key, "not started", error="It was not begun in this run.") for work in left
-            ]
-            advice = batching.RUN_AGAIN if making.errors or left else None
-            report = Report(source.name, tuple(making.lines), run.clock.monotonic() - started, advice)
+            left = making.left(plan.works)
+            lines = (*making.lines, *making.left_behind(), *map(_not_started, left))
+            advice = batching.RUN_AGAIN if len(lines) > len(making.lines) or making.errors else None
+            report = Report(source.name, lines, run.clock.monotonic() - started, advice)
             reports.append(report)
             run.output.note(
-                f"{source.name}: {report.counts()}; {text.money(report.cost)} spent,"
+                f"{source.name}: {report.counts()}; {reporting.money_words(report)},"
                 f" {text.seconds(report.seconds)}."
             )
         _tell_leftovers(run, source)
-        batching.conclude(making, batch, left, len(source.images))
+        batching.conclude(making, left, len(source.images))
+
+
+def _not_started(work: Work) -> Line:
+    if work.job is not None:
+        return Line(work.key, "unfinished", error=f"Its job {work.job.number} was not taken up in this run.")
+    return Line(work.key, "not started", error="It was not begun in this run.")
 
 
 def _keep(making: Making, image: Image) -> None:

@@ -26,11 +26,14 @@ from chroma_cli.errors import (
     NetworkError,
     NotEnoughCredits,
     NotFinished,
+    OutcomeUnknown,
+    OutOfResources,
     OutputExists,
     RateLimited,
     Retired,
     Unavailable,
     WrongAddress,
+    unexpected,
 )
 from chroma_cli.jobs import budget
 from chroma_cli.jobs.budget import Limit, PriceNotKnown, work_of
@@ -69,7 +72,7 @@ _BACKOFF_CAP: Final = 15.0
 #: A job of another process that is to tell a price first is looked after this often (seconds).
 _PRICE_WAIT: Final = 2.0
 #: These say that the next job would fare no better.
-_HOPELESS: Final = (AuthError, NotEnoughCredits, WrongAddress, Retired, RateLimited)
+_HOPELESS: Final = (AuthError, NotEnoughCredits, WrongAddress, Retired, RateLimited, OutOfResources)
 
 
 @dataclass(frozen=True)
@@ -87,22 +90,25 @@ class Options:
 
 @dataclass(frozen=True)
 class Ended:
-    """How one image ended: made (``error`` is None), or why not."""
+    """How one image ended: made (``error`` is None), or why not. ``cost`` is in dollars, ``unknown`` the
+    dollars that may have been spent."""
 
     work: Work
     job: JobRow | None
     saved: tuple[Saved, ...] = ()
     error: ChromaError | None = None
     cost: float = 0.0
+    unknown: float = 0.0
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Where a run stands."""
+    """Where a run stands; ``unknown`` dollars may have been spent."""
 
     queued: int
     running: int
     spent: float
+    unknown: float
 
 
 #: Settles an unknown job and begins a new one in its place.
@@ -136,7 +142,7 @@ class _Task:
     turn: int = 0
     #: Its result was asked for outright.
     outright: bool = False
-    #: Waits for a poll as planned, and nobody is at work on it.
+    #: Waits for a step whose time may be changed, and nobody is at work on it.
     watched: bool = False
     #: The gateway has finished it.
     collecting: bool = False
@@ -164,7 +170,7 @@ class Batch:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.gate = Gate(clock, jitter)
-        #: What made the run submit no more, if something did: a limit, or an error that would hit all.
+        #: What made the run submit no more, if something did: see :meth:`halt`.
         self.halted: ChromaError | None = None
         self.stopping = False
         self._options = options
@@ -181,7 +187,9 @@ class Batch:
         self._flying: dict[int, _Task] = {}
         self._closed = False
         #: Dollars that went for jobs of this run that have ended.
+        #: Dollars that were spent, and that may have been.
         self._spent = 0.0
+        self._unknown = 0.0
         #: How many tasks have ended: each may have made room under a limit, or told a price.
         self._ends = 0
         #: The limit that is in the way of all.
@@ -225,33 +233,47 @@ class Batch:
     def stop(self) -> None:
         """Submit no more; what is in flight is finished."""
         self.stopping = True
+        self._take_back_soon()
 
     def halt(self, error: ChromaError) -> None:
-        """As :meth:`stop`, for a reason that the run has to end with."""
+        """Submit no more because of this error, which ends the run; what is in flight is finished first."""
         self.halted = self.halted or error
+        self._take_back_soon()
 
     def close(self) -> None:
         """Leave: no further step is begun, and nothing that was not sent yet is sent."""
         self._closed = True
         for steps in (self._submits, self._polls, self._collects):
             steps.close()
+        with self._lock:
+            unsent = [task for task in self._flying.values() if task.watched and task.pace is None]
+        for task in unsent:
+            if task.job is not None and task.pending is not None:
+                self._take_back(task, task.job, task.pending)
 
     @property
     def counts(self) -> Counts:
         with self._lock:
-            return Counts(len(self._queue), len(self._flying), self._spent)
+            return Counts(len(self._queue), len(self._flying), self._spent, self._unknown)
 
     @property
     def sending(self) -> int:
-        """How many submits are out, their answers not heard yet."""
+        """How many submits are on their way, their answers not heard yet."""
         with self._lock:
-            return sum(task.pending is not None for task in self._flying.values())
+            return sum(task.pending is not None and not task.watched for task in self._flying.values())
 
     @property
     def left(self) -> tuple[Work, ...]:
         """What was not begun."""
         with self._lock:
-            return tuple(wish.work for wish in self._queue)
+            flying = [task.work for task in self._flying.values() if task.job is None]
+            return (*flying, *(wish.work for wish in self._queue))
+
+    @property
+    def unfinished(self) -> tuple[Ended, ...]:
+        """What is in flight, as it is left behind by a run that ends now."""
+        with self._lock:
+            return tuple(_left_behind(task) for task in self._flying.values() if task.job is not None)
 
     @property
     def waits_for(self) -> PriceNotKnown | None:
@@ -334,8 +356,8 @@ class Batch:
         planned: bool = False,
         moved: bool = False,
     ) -> None:
-        """Have a step of this task taken. ``planned``: a poll whose time better knowledge may change, which a
-        pause after trouble is not; ``moved``: that poll at its new time, if it is still waited for."""
+        """Have a step of this task taken. ``planned``: its time may be changed, as that of a poll by better
+        knowledge (a pause after trouble may not); ``moved``: at its new time, if it is still waited for."""
         with self._lock:
             if moved and not task.watched:
                 return
@@ -348,13 +370,25 @@ class Batch:
                 if task.turn != turn:
                     return
                 task.watched = False
-            try:
-                step(task)
-            except ChromaError as error:
-                self._end(task, error=error)
+            self._attempt(task, step)
 
         asks = step == self._poll or step == self._take_up
         (self._polls if asks else self._submits).add(wait, take)
+
+    def _attempt(self, task: _Task, step: Callable[[_Task], None]) -> None:
+        """Take a step; an error ends its task, and one that nobody foresaw the run as well."""
+        try:
+            step(task)
+        except ChromaError as error:
+            self._end(task, error=error)
+        except Exception as bug:
+            ended = unexpected(bug)
+            if task.job is not None and task.pending is not None:
+                ended = task.life.take_back(task.job, task.pending, ended)
+            elif task.job is not None:
+                ended = task.life.give_up(task.job, ended, task.job.charged)
+            self.halt(ended)
+            self._end(task, error=ended)
 
     # --- submit ------------------------------------------------------------------------------------------
 
@@ -389,7 +423,7 @@ class Batch:
         assert task.pending is not None
         wait = 0.0 if self._over else self.gate.wait or (self._turns.take() if task.tries else 0.0)
         if wait:
-            self._put(task, wait, self._send)
+            self._put(task, wait, self._send, planned=True)
             return
         with contextlib.ExitStack() as turn:
             turn.enter_context(self._narrow)
@@ -401,7 +435,7 @@ class Batch:
                 return
         if job is None:
             task.tries += 1
-            self._put(task, max(task.pending.resume_in, self.gate.wait), self._send)
+            self._put(task, max(task.pending.resume_in, self.gate.wait), self._send, planned=True)
             return
         self.gate.answered()
         task.job, task.pending, task.tries = job, None, 0
@@ -415,7 +449,14 @@ class Batch:
     def _heed(self, _kind: object, error: object, _trace: object) -> None:
         """A refusal of one submit that the others would meet: known before the next one has its turn."""
         if isinstance(error, _HOPELESS):
-            self.halted = self.halted or error
+            self.halt(error)
+
+    def _take_back_soon(self) -> None:
+        """Nothing is submitted any more: what waits to be sent does not wait any longer."""
+        with self._lock:
+            waiting = [task for task in self._flying.values() if task.watched and task.pace is None]
+        for task in waiting:
+            self._put(task, 0.0, self._send, moved=True)
 
     def _take_back(self, task: _Task, job: JobRow, pending: Pending[Submitted]) -> None:
         error = task.life.take_back(job, pending, NetworkError("Stopped before it was sent."))
@@ -546,7 +587,7 @@ class Batch:
         if task.pace is not None and task.work.job is None:
             task.took = task.pace.took
         self._learn(task)
-        self._collects.add(0.0, lambda: self._save(task))
+        self._collects.add(0.0, lambda: self._attempt(task, self._save))
 
     def _learn(self, task: _Task, told: float | None = None) -> None:
         """Let the others know how long it took; ``told``: seconds, as the gateway has it."""
@@ -559,15 +600,11 @@ class Batch:
         assert task.job is not None
         assert task.deadline is not None
         if wait := self.gate.wait:
-            self._collects.add(wait, lambda: self._save(task))
+            self._collects.add(wait, lambda: self._attempt(task, self._save))
             return
         deadline = Deadline(self._clock, max(task.deadline.remaining, _COLLECT_SECONDS))
-        try:
-            place = self._check_place(task.work, task.work.destination)
-            done = task.life.collect(task.job, place, deadline)
-        except ChromaError as error:
-            self._end(task, error=error)
-            return
+        place = self._check_place(task.work, task.work.destination)
+        done = task.life.collect(task.job, place, deadline)
         self.gate.answered()
         self._learn(task, done.job.timings.whole())
         self._end(task, done=done)
@@ -580,21 +617,21 @@ class Batch:
             error = _displaced(done)
         elif error is not None and isinstance(error.record, JobRow):
             task.job = error.record
-        job = task.job
-        cost = budget.counted(job) if job is not None and task.work.job is None else 0.0
+        cost, unknown = _money(task)
         with self._lock:
             self._spent += cost
+            self._unknown += unknown
         again = isinstance(error, GenerationFailed) and task.again < self._options.retry_failed
         if again and not self._over:
             fresh = replace(task.work, job=None, instead_of=None)
             self._leave(task, _Wish(fresh, task.again + 1))
             return
         if isinstance(error, _HOPELESS) and task.work.job is None:
-            self.halted = self.halted or error
+            self.halt(error)
         if error is not None and self._options.fail_fast:
-            self.stopping = True
+            self.stop()
         saved = done.saved if done is not None else ()
-        self._leave(task, None, Ended(task.work, job, saved, error, cost))
+        self._leave(task, None, Ended(task.work, task.job, saved, error, cost, unknown))
 
     def _put_back(self, task: _Task) -> None:
         """It was not sent, and will not be in this run."""
@@ -628,6 +665,30 @@ class Batch:
                 self._short = self._price = None
             self._ended.put(ended)  # with None, too, whoever waits looks at what is left
         self._launch_soon()
+
+
+def _left_behind(task: _Task) -> Ended:
+    """An image in flight as it is when the run ends."""
+    job = task.job
+    assert job is not None
+    error: ChromaError
+    if job.request_id is not None:
+        words = "The run ended before it was saved; its job goes on, and is charged when it completes."
+        error = NotFinished(words, charged=job.charged)
+    else:
+        error = OutcomeUnknown("The run ended before the gateway said whether it took the job.")
+    error.about(request_id=job.request_id, job=job.number or None)
+    cost, unknown = _money(task)
+    return Ended(task.work, job, (), error, cost, unknown)
+
+
+def _money(task: _Task) -> tuple[float, float]:
+    """Return the dollars that a job of this run cost, and those that it may have cost."""
+    job = task.job
+    if job is None or task.work.job is not None:
+        return 0.0, 0.0
+    counted = budget.counted(job)
+    return (0.0, counted) if job.charged is Charged.UNKNOWN else (counted, 0.0)
 
 
 def _displaced(done: Done) -> ChromaError | None:

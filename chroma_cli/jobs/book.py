@@ -15,6 +15,7 @@ from chroma_cli.clock import Clock
 from chroma_cli.errors import Charged, LimitError
 from chroma_cli.jobs.budget import Limit
 from chroma_cli.jobs.records import Intent, JobRow, LedgerUnusable, SeenCredits, Timings
+from chroma_cli.jobs.spending import Spending
 
 if TYPE_CHECKING:
     from chroma_cli.jobs.entries import Entries
@@ -26,7 +27,8 @@ class Book:
     """One run's way to the ledger. ``number`` 0 stands for a job that no ledger knows.
 
     ``required``: no job begins without the ledger. ``thorough``: what a poll says is written down as well,
-    and the credits with each answer; with hundreds of jobs in flight that is not worth it.
+    and the credits with each answer; with hundreds of jobs in flight that is not worth it. ``spending`` hears
+    of every job that is begun or claimed, and of how it goes on.
     """
 
     def __init__(
@@ -37,15 +39,18 @@ class Book:
         *,
         required: bool = False,
         thorough: bool = True,
+        spending: Spending | None = None,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._warn = warn
         self._required = required
         self._thorough = thorough
+        self._spending = spending or Spending()
 
     def _kept(self, row: JobRow, write: Callable[[Entries], JobRow]) -> JobRow:
         """``row`` as the ledger has it after ``write``; as it is where the ledger cannot be written."""
+        self._spending.heard(row)
         if self._ledger is None or row.number == 0:
             return row
         try:
@@ -74,6 +79,17 @@ class Book:
         a ledger.
         """
         intent = replace(intent, token=intent.token or secrets.token_hex(8))
+        job = self._begun(intent, limits, exclusive, instead)
+        self._spending.works_on(job)
+        return job
+
+    def _begun(
+        self,
+        intent: Intent,
+        limits: Sequence[Limit],
+        exclusive: bool,
+        instead: Callable[[Intent, Sequence[Limit]], JobRow] | None,
+    ) -> JobRow:
         if self._ledger is not None:
             try:
                 if instead is not None:
@@ -278,9 +294,10 @@ class Book:
 
     def claim(self, row: JobRow) -> bool:
         """Take the job for this process; False when another one that is alive has it."""
-        if row.number == 0:
-            return True
-        return self._known(lambda ledger: ledger.claim(row.number), True)
+        mine = row.number == 0 or self._known(lambda ledger: ledger.claim(row.number), True)
+        if mine:
+            self._spending.works_on(row)
+        return mine
 
     def adopt(self, row: JobRow) -> JobRow:
         """Take up a job that was submitted elsewhere and is known to exist."""

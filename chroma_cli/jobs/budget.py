@@ -80,6 +80,7 @@ class PriceNotKnown(LimitError):
     ``awaited``: a process that is alive works on it.
     """
 
+    type = "price_not_known"
     waits_for: JobRow
     awaited: bool
 

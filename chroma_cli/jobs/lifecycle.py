@@ -29,6 +29,7 @@ from chroma_cli.errors import (
     RateLimited,
     Retired,
     Unavailable,
+    unexpected,
 )
 from chroma_cli.jobs import inscription, outcomes, polling
 from chroma_cli.jobs.book import Book
@@ -220,9 +221,9 @@ class Lifecycle:
             except KeyboardInterrupt as stop:
                 stopped = stop
                 answer = self._last_words(pending, now)
-            except ChromaError as error:
-                self._not_accepted(now, error)
-                raise
+            except Exception as error:
+                ended = self._broken_off(pending, now, error)
+                raise ended from ended.__cause__
             if answer is not None:
                 now.job = job = self.book.submitted(job, answer.request_id, answer.remaining_credits)
                 now.charged = Charged.UNKNOWN
@@ -246,9 +247,9 @@ class Lifecycle:
             try:
                 with turn:
                     answer = pending.send()
-            except ChromaError as error:
-                self._not_accepted(now, error)
-                raise
+            except Exception as error:
+                ended = self._broken_off(pending, now, error)
+                raise ended from ended.__cause__
             if answer is None:
                 return None
             now.job = job = self.book.submitted(job, answer.request_id, answer.remaining_credits)
@@ -282,6 +283,15 @@ class Lifecycle:
         if answer is None:
             self._give_up(pending, now)
         return answer
+
+    def _broken_off(self, pending: Pending[Any], now: _Now, error: Exception) -> ChromaError:
+        """Record why the call gave no answer. For an error that nobody foresaw, what that means depends on
+        whether the call went out."""
+        ended = unexpected(error)
+        if ended is not error:
+            ended.charged = pending.abandon()
+        self._not_accepted(now, ended)
+        return ended
 
     def _give_up(self, pending: Pending[Any], now: _Now) -> None:
         """Nobody waits for the answer any more; whether the call went out decides what that means."""
@@ -596,11 +606,11 @@ class Lifecycle:
         except KeyboardInterrupt:
             self._give_up(pending, now)
             raise
-        except ChromaError as error:
-            self._not_accepted(now, error)
-            if error.charged is Charged.UNKNOWN and error.request_id is not None:
-                now.job = self.book.submitted(now.job, error.request_id, None)  # it can be asked for
-            raise
+        except Exception as error:
+            ended = self._broken_off(pending, now, error)
+            if ended.charged is Charged.UNKNOWN and ended.request_id is not None:
+                now.job = self.book.submitted(now.job, ended.request_id, None)  # it can be asked for
+            raise ended from ended.__cause__
         assert answer is not None
         if answer.state == "FAILED":
             raise outcomes.failed(job, answer.error)
@@ -644,6 +654,10 @@ class Lifecycle:
         except ChromaError as error:
             self._conclude(now, error)
             raise
+        except Exception as bug:
+            ended = unexpected(bug)
+            self._conclude(now, ended)
+            raise ended from bug
 
     def _conclude(self, now: _Now, error: ChromaError) -> None:
         """Record how it ended, let go of the job, and complete what the error says."""
@@ -663,6 +677,8 @@ class Lifecycle:
             job = self.book.expired(job, error.as_dict())
         elif job.mode == "sync" and now.charged is Charged.YES and not (job.sources or _all_saved(job)):
             job = self.book.paid_in_vain(job, error.as_dict())  # there is nothing left to fetch
+        elif job.state == "submitting" and now.charged is Charged.NO:
+            job = self.book.unsent(job, error.as_dict())
         elif not job.settled:
             if job.state == "completed" and not job.sources:
                 job = self.book.ready(job)

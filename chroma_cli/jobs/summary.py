@@ -11,10 +11,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Outcome = Literal["made", "unchanged", "kept", "failed", "unfinished", "not started"]
+Outcome = Literal["made", "unchanged", "kept", "failed", "unknown", "unfinished", "not started"]
 
 #: The order in which outcomes are told.
-OUTCOMES: Final[tuple[Outcome, ...]] = ("made", "unchanged", "kept", "failed", "unfinished", "not started")
+OUTCOMES: Final[tuple[Outcome, ...]] = (
+    "made",
+    "unchanged",
+    "kept",
+    "failed",
+    "unknown",
+    "unfinished",
+    "not started",
+)
+#: Not made, and not because it was not wanted.
+_FAILURES: Final[tuple[Outcome, ...]] = ("failed", "unknown", "unfinished")
 #: More rows than these make a CI page unreadable (and GitHub cuts it at 1 MiB).
 _MOST_ROWS: Final = 500
 # What XML 1.0 does not take, and the surrogates, which are no text at all. (A set that is not negated: the
@@ -25,7 +35,8 @@ _MARKDOWN: Final = re.compile(r"([\\`*_\[\]<>#|~&$@])")
 
 @dataclass(frozen=True)
 class Line:
-    """How one image ended. ``cost`` in dollars (what it counts as), ``seconds`` from submit to result."""
+    """How one image ended. ``cost`` in dollars (what it counts as), ``unknown`` are those that may have been
+    spent, ``seconds`` from submit to result."""
 
     key: str
     outcome: Outcome
@@ -35,6 +46,7 @@ class Line:
     error: str | None = None
     hint: str | None = None
     error_type: str | None = None
+    unknown: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,10 @@ class Report:
     def cost(self) -> float:
         return sum(line.cost for line in self.lines)
 
+    @property
+    def unknown(self) -> float:
+        return sum(line.unknown for line in self.lines)
+
     def counts(self) -> str:
         """``12 made, 3 unchanged, 1 failed``."""
         told = [f"{self.count(one)} {one}" for one in OUTCOMES if self.count(one)]
@@ -64,7 +80,7 @@ def markdown(report: Report, money: str) -> str:
     parts = [f"### {_plain(report.title)}", "", f"{report.counts()}; {_plain(money)}."]
     if report.advice:
         parts += ["", _plain(report.advice)]
-    bad = [line for line in report.lines if line.outcome in ("failed", "unfinished", "not started", "kept")]
+    bad = [line for line in report.lines if line.outcome in (*_FAILURES, "not started", "kept")]
     if bad:
         rows = (
             (_plain(line.key), line.outcome, _plain(f"{line.error or ''} {line.hint or ''}".strip()))
@@ -88,7 +104,7 @@ def markdown(report: Report, money: str) -> str:
 
 def junit(report: Report) -> str:
     """One test case an image: made and unchanged pass, kept and not started are skipped, the rest fails."""
-    failures = report.count("failed") + report.count("unfinished")
+    failures = sum(map(report.count, _FAILURES))
     skipped = report.count("kept") + report.count("not started")
     head = (
         f'tests={_attribute(str(len(report.lines)))} failures={_attribute(str(failures))} errors="0" '
@@ -110,7 +126,7 @@ def _case(line: Line, suite: str) -> str:
     time = f"{line.seconds or 0.0:.3f}"
     head = f"    <testcase classname={suite} name={_attribute(line.key)} time={_attribute(time)}"
     words = line.error or line.outcome
-    if line.outcome in ("failed", "unfinished"):
+    if line.outcome in _FAILURES:
         text = _xml(f"{words}\n{line.hint or ''}".strip())
         about = f"message={_attribute(words)} type={_attribute(line.error_type or line.outcome)}"
         inner = f"<failure {about}>{text}</failure>"

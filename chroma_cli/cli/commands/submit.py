@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from chroma_cli.cli import delivery, options, render
+from chroma_cli.cli import delivery, options
 from chroma_cli.cli.context import Run
 from chroma_cli.cli.options import Opt, takes
 from chroma_cli.clock import Deadline
@@ -39,6 +39,7 @@ def submit(run: Run) -> None:
         raise UsageError(
             "--output: - cannot be remembered for later.", hint="Give it to fetch: chroma fetch ID -o -"
         )
+    run.output.require_stdout("print the request id")
     order = run.order()
     run.consent(order.request)
     work = run.lifecycle
@@ -48,5 +49,5 @@ def submit(run: Run) -> None:
     with delivery.submitting(run):
         job = work.submit(job, deadline, resubmit_unknown=run.given["resubmit_unknown"])
     run.book.release(job)
-    run.output.result(str(job.request_id), render.submitted_object(job, run.base_url))
+    delivery.tell_submitted(run, job)
     run.output.note(f"Bring it home within the hour with: {run.fetch_command(str(job.request_id))} --wait")
