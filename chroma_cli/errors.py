@@ -61,6 +61,8 @@ def together(charged: Iterable[Charged]) -> Charged:
 class ChromaError(Exception):
     """The root: never raised itself, always one of its children.
 
+    ``lines`` are the message; one that tells of several things has a line for each.
+
     ``request_id`` and ``job`` name the job it is about, when there is one; whoever knows them fills them in
     on the way up (see :meth:`about`). An error that is raised without ``charged`` knows nothing of money: it
     reads as "no" until someone who knows more says otherwise, at the latest ``cli.main`` for the whole run.
@@ -72,15 +74,14 @@ class ChromaError(Exception):
 
     def __init__(
         self,
-        message: str,
-        *,
+        *lines: str,
         hint: str | None = None,
         request_id: str | None = None,
         job: int | None = None,
         charged: Charged | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        super().__init__("\n".join(lines))
+        self.lines = lines
         self.hint = hint if hint is not None else self.default_hint
         self.request_id = request_id
         self.job = job
@@ -89,6 +90,14 @@ class ChromaError(Exception):
         self.record: Any = None
         #: The page that answered in the gateway's place, when one did.
         self.page: WebPage | None = None
+
+    @property
+    def message(self) -> str:
+        return "\n".join(self.lines)
+
+    @message.setter
+    def message(self, words: str) -> None:
+        self.lines, self.args = (words,), (words,)
 
     @property
     def charged(self) -> Charged:
@@ -193,7 +202,7 @@ class InvalidParameters(UsageError):
 
     def __init__(self, problems: Sequence[Problem], *, hint: str | None = None) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join(str(problem) for problem in self.problems), hint=hint)
+        super().__init__(*map(str, self.problems), hint=hint)
 
 
 class ConfigError(UsageError):
@@ -353,9 +362,9 @@ class OutputError(ChromaError):
     exit_code = ExitCode.OUTPUT
     type = "output"
 
-    def __init__(self, message: str, *, rescued: str | None = None, **more: Any) -> None:
+    def __init__(self, *lines: str, rescued: str | None = None, **more: Any) -> None:
         self.rescued = rescued
-        super().__init__(message, **more)
+        super().__init__(*lines, **more)
 
 
 class OutputExists(OutputError):

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import os
 import re
-import shlex
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from chroma_cli.errors import AuthError, ConfigError, KeyMissing, UsageError
+from chroma_cli.text import quoted
 
 APP: Final = "chroma"
 GATEWAY: Final = "https://api.segmind.com"
@@ -394,7 +394,7 @@ def check_private(path: Path) -> None:
                 f"{place} can be written by others, so the base_url in the config file is not believed:"
                 " the key would go there.",
                 hint="Name the gateway with --base-url, or make it private with:"
-                f" chmod o-w {shlex.quote(str(place))}",
+                f" chmod o-w {quoted(str(place))}",
             )
 
 
@@ -423,7 +423,7 @@ def _checked(path: Path, table: Mapping[str, Any]) -> Config:
     if isinstance(budget, dict):
         wrong += _budget_problems(path, budget)
     if wrong:
-        raise ConfigError("\n".join(wrong))
+        raise ConfigError(*wrong)
     return Config(path, True, base_url or None, table.get("defaults", {}), presets, budget)
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from chroma_cli.cli import render, text
+from chroma_cli import text
+from chroma_cli.cli import render
 from chroma_cli.cli.watch import Watch
 from chroma_cli.clock import Deadline
 from chroma_cli.errors import (
@@ -282,7 +283,7 @@ class Making:
             run.output.result("", render.job_object(job))
         elif made and job is not None:
             for file in job.files.values():
-                run.output.result(str(file["path"]))
+                run.output.path(str(file["path"]))
 
     def _note(self, image: Image, ended: Ended) -> None:
         job, error = ended.job, ended.error
@@ -433,7 +434,7 @@ def _of_all(error: ChromaError, making: Making, left: int, total: int) -> Chroma
     elif failed:
         words += f" {failed} of {total} images failed."
     whole = copy.copy(error)
-    whole.message, whole.args = words, (words,)
+    whole.message = words
     whole.job = whole.request_id = whole.record = None
     whole.charged = making.run.spending.charged
     whole.__cause__ = error

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from chroma_cli import text
 from chroma_cli.cli import prompt
 from chroma_cli.cli.output import Output
 from chroma_cli.clock import SystemClock
@@ -139,7 +140,7 @@ class Run:
         problems = builder.check_tables([self.defaults_level, *tables], self.presets)
         problems += self._metadata_problems()
         if problems:
-            raise ConfigError("\n".join(str(problem) for problem in problems))
+            raise ConfigError(*map(str, problems))
 
     def _metadata_problems(self) -> list[Problem]:
         level = self.settings.config.defaults.get("metadata")
@@ -503,17 +504,23 @@ class Run:
         error.about(request_id=job.request_id, job=job.number or None)
         error.record = job
         if job.request_id is not None and not job.settled:
-            pick_up = f"Bring it home with: {self.fetch_command(job.request_id)} --wait"
+            pick_up = f"Bring it home with: {self.fetch_command(job.request_id, '--wait')}"
             error.hint = f"{error.hint} {pick_up}" if error.hint else pick_up
 
-    def fetch_command(self, ident: str) -> str:
-        """The command that brings a job home, as it has to be typed to reach this gateway."""
-        words = ["chroma", "fetch", ident]
+    def fetch_command(self, ident: str | None, *options: str) -> str:
+        """Return the command that brings a job home, for None all of them, from the gateway of this run."""
+        words = [*options]
         if self.settings.sandbox.source == "--sandbox":
             words.append("--sandbox")
         elif self.settings.base_url.source == "--base-url" and not self.settings.sandbox.value:
             words += ["--base-url", str(self.settings.base_url.value)]
-        return " ".join(words)
+        if ident is None:
+            words.insert(0, "--pending")
+        elif ident.startswith("-"):
+            words += ["--", ident]
+        else:
+            words.insert(0, ident)
+        return text.command_line("chroma", "fetch", *words)
 
     def farewell(self) -> None:
         """On a terminal, a command that opened the ledger mentions what is waiting there."""
@@ -531,9 +538,7 @@ class Run:
         except LedgerUnusable:
             return
         if waiting:
-            self.output.note(
-                render.waiting_words(waiting, self.clock.wall(), self.fetch_command("--pending"))
-            )
+            self.output.note(render.waiting_words(waiting, self.clock.wall(), self.fetch_command(None)))
 
     @contextlib.contextmanager
     def showing_progress(self) -> Iterator[None]:

@@ -50,7 +50,7 @@ def _print(run: Run, done: Done) -> None:
         return
     for entry in done.job.files.values():
         if entry["path"] != "-":
-            run.output.result(entry["path"])
+            run.output.path(entry["path"])
 
 
 def delivered(run: Run, done: Done) -> ChromaError | None:

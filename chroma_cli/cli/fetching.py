@@ -79,7 +79,7 @@ def telling_what_is_left(run: Run) -> Iterator[None]:
         kind = Terminated if isinstance(stop, TerminationRequest) else Interrupted
         raise kind(
             f"{kind.__name__} while fetching; the jobs go on, and each is charged when it completes.",
-            hint=f"Bring the rest home with: {run.fetch_command('--pending')}",
+            hint=f"Bring the rest home with: {run.fetch_command(None)}",
             charged=Charged.UNKNOWN,
         ) from None
 
@@ -210,7 +210,7 @@ class Task:
         if answer.state != "completed":
             unfinished = NotFinished(
                 "Not finished yet; the job goes on.",
-                hint=f"Wait for it with: {self.run.fetch_command(str(job.request_id))} --wait",
+                hint=f"Wait for it with: {self.run.fetch_command(str(job.request_id), '--wait')}",
                 request_id=job.request_id,
                 job=job.number or None,
                 charged=answer.charged,

@@ -7,10 +7,10 @@ import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from chroma_cli.cli.text import one_line
 from chroma_cli.errors import Charged, InvalidParameters, NotFound, OutcomeUnknown, Problem, UsageError
 from chroma_cli.jobs.records import JobRow
 from chroma_cli.request import schema
+from chroma_cli.text import one_line
 
 if TYPE_CHECKING:
     from chroma_cli.cli.context import Run

@@ -1,7 +1,7 @@
 """What a person or a script gets to see: stdout is the result, stderr everything else.
 
 One sink with three manners (human, ``--json``, ``--quiet``), and the only importer of rich, which is loaded
-for colour and for the spinner alone. Everything from outside passes through :mod:`chroma_cli.cli.text`.
+for colour and for the spinner alone. Everything from outside passes through :mod:`chroma_cli.text`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TextIO
 
-from chroma_cli.cli import text
+from chroma_cli import text
 from chroma_cli.errors import Charged, ChromaError, NotFinished, OutputError, UsageError
 from chroma_cli.settings import Terminal
 
@@ -106,15 +106,22 @@ class Output:
     # --- the result --------------------------------------------------------------------------------------
 
     def result(self, line: str, value: Mapping[str, Any] | None = None) -> None:
-        """One line of the result: ``value`` as JSON with ``--json``, else ``line``."""
-        if self.json:
-            if value is not None:
-                self._put(text.json_line({"schema": SCHEMA, **value}).encode())
-            return
-        self._put(os.fsencode(text.plain(line) if self.stdout_is_terminal else line))
+        """One line of the result in words: ``value`` as JSON with ``--json``, else ``line``."""
+        if not self.json:
+            self._put(text.plain(line).encode())
+        elif value is not None:
+            self._put(text.json_line({"schema": SCHEMA, **value}).encode())
+
+    def path(self, path: str, value: Mapping[str, Any] | None = None) -> None:
+        """One path of the result, byte for byte for scripts; escaped on a terminal, and where it would be
+        several lines or a command to a CI system."""
+        if self.json or self.stdout_is_terminal or not text.fits_a_line(path):
+            self.result(path, value)
+        else:
+            self._put(os.fsencode(path))
 
     def page(self, words: str) -> None:
-        """Lines that were asked for in so many words, ``--json`` or not: help."""
+        """Lines of our own, as they are: help with and without ``--json``, a script."""
         self._put(words.encode())
 
     def result_json(self, value: Mapping[str, Any]) -> None:
@@ -197,7 +204,10 @@ class Output:
         if self.json:
             self._say_json({"error": error.as_dict()})
         else:
-            self._say(error.message, label="error", style="red")
+            first, *others = error.lines
+            self._say(first, label="error", style="red")
+            for line in others:
+                self._say(line)
             if error.hint:
                 self._say(error.hint, label="hint", style="cyan")
             about = _about(error)
@@ -220,7 +230,7 @@ class Output:
     def _say(self, words: str, *, label: str = "", style: str = "") -> None:
         if self._ended:
             return
-        words = text.plain(words)
+        words = text.block(words)
         if self.colour or self._board is not None or self._status is not None:
             self._say_coloured(words, label, style)
             return
@@ -368,7 +378,7 @@ class Output:
         import typer
 
         try:
-            return typer.confirm(text.plain(question), default=False, err=True)
+            return typer.confirm(text.block(question), default=False, err=True)
         except typer.Abort as abort:
             if isinstance(abort.__context__, KeyboardInterrupt):
                 raise abort.__context__ from None  # Ctrl-C is no answer

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chroma_cli.cli import jobsel, text
+from chroma_cli import text
+from chroma_cli.cli import jobsel
 from chroma_cli.errors import ChromaError, NotFound
 from chroma_cli.images import disk, recipe, sheetmark
 from chroma_cli.images.recipe import Recipe

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from chroma_cli.cli import text
+from chroma_cli import text
 from chroma_cli.clock import utc_text
 from chroma_cli.errors import (
     AuthError,
@@ -185,7 +185,7 @@ def _settle_words(job: JobRow) -> str:
 
 
 def elsewhere_words(base_url: str, count: int) -> str:
-    option = "--sandbox" if base_url == "sandbox" else f"--base-url {base_url}"
+    option = "--sandbox" if base_url == "sandbox" else f"--base-url {text.quoted(base_url)}"
     which = "1 job is" if count == 1 else f"{count} jobs are"
     return f"{which} pending at another gateway, which is not asked: add {option}"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chroma_cli.cli import text
+from chroma_cli import text
 from chroma_cli.errors import OutputError
 from chroma_cli.jobs.summary import Report
 

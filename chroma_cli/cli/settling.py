@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chroma_cli.cli import delivery, jobsel, render, text
+from chroma_cli import text
+from chroma_cli.cli import delivery, jobsel, render
 from chroma_cli.clock import Deadline
 from chroma_cli.errors import ChromaError, Declined, NotFound, UsageError
 from chroma_cli.images.destination import Destination
@@ -85,7 +86,7 @@ def resubmit(run: Run, ident: str) -> None:
         job = work.submit(job, Deadline(run.clock, _PATIENCE))
     run.book.release(job)
     delivery.tell_submitted(run, job)
-    run.output.note(f"Bring it home with: {run.fetch_command(str(job.request_id))} --wait")
+    run.output.note(f"Bring it home with: {run.fetch_command(str(job.request_id), '--wait')}")
 
 
 def _ask(run: Run, old: JobRow, request: ImageRequest) -> None:

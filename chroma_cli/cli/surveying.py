@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from chroma_cli.cli import reporting, text
+from chroma_cli import text
+from chroma_cli.cli import reporting
 from chroma_cli.errors import ChromaError, LimitError, OutputError, UsageError
 from chroma_cli.jobs import manifest as manifests
 from chroma_cli.jobs import planning, upkeep
@@ -289,7 +290,7 @@ def _check_places(run: Run, works: Sequence[Work]) -> None:
             hint = error.hint
         seen.add(folder)
     if wrong:
-        raise OutputError("\n".join(wrong), hint=f"Nothing was sent. {hint or ''}".strip())
+        raise OutputError(*wrong, hint=f"Nothing was sent. {hint or ''}".strip())
 
 
 def _prune(run: Run, source: Source) -> None:
@@ -312,6 +313,6 @@ def _tell_leftovers(run: Run, source: Source) -> None:
 
 
 def _shown(run: Run) -> str:
-    import shlex
-
-    return shlex.quote(str(run.given["manifest"]))
+    """Return the manifest as a word of a command line that no - makes an option."""
+    named = str(run.given["manifest"])
+    return text.quoted(f"./{named}" if named.startswith("-") else named)

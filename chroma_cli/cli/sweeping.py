@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final
 
-from chroma_cli.cli import batchopts, sheets, surveying, text
+from chroma_cli import text
+from chroma_cli.cli import batchopts, sheets, surveying
 from chroma_cli.cli.surveying import Source
 from chroma_cli.errors import (
     Declined,
@@ -355,7 +356,7 @@ def _sheet(run: Run, source: Source, axes: dict[str, list[str]]) -> None:
     if number and before.is_file() and filecmp.cmp(written, before, shallow=False):  # nothing was made anew
         written.unlink()
         written = before
-    run.output.result(str(written), {"sheet": str(written), "pictures": len(made)})
+    run.output.path(str(written), {"sheet": str(written), "pictures": len(made)})
 
 
 def _identity(source: Source) -> str:

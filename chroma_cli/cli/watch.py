@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from chroma_cli.cli import render, text
+from chroma_cli import text
+from chroma_cli.cli import render
 from chroma_cli.cli.output import Output, Progress
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import json
 import re
-import shlex
 import stat
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from chroma_cli.images import containers, parameters, xmp
 from chroma_cli.images.parts import Damaged, Found, Metadata
 from chroma_cli.request import builder, schema
 from chroma_cli.request.builder import ImageRequest
+from chroma_cli.text import command_line, quoted
 
 #: IPTC's name for a picture that a trained model has made.
 TRAINED_MODEL: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -88,7 +88,7 @@ class Recipe:
         return builder.build([level], {}, draw_seed=lambda: 0).request
 
     def command(self, always: Collection[str] = ()) -> str:
-        """The line for a POSIX shell that makes the picture again.
+        """Return the command line that makes the picture again, the same in sh, bash, zsh and fish.
 
         It says the seed, and whatever differs from the built-in defaults; ``always`` names options to be said
         all the same, because the config file has defaults of its own for them (``preset``: all of them).
@@ -98,11 +98,11 @@ class Recipe:
         words = ["chroma", "generate"]
         for option, value in _said(request, always, with_seed="seed" in self.options()):
             words += _option(option, value)
-        line = " ".join(shlex.quote(word) for word in words)
         prompt = request.prompt
         if prompt == "-" or len(prompt.encode()) > _LONGEST_ARGUMENT:
-            return f"{line} - {_here_document(prompt)}"
-        return f"{line} {'-- ' if prompt.startswith('-') else ''}{shlex.quote(prompt)}"
+            mark = "\ufeff" if prompt.startswith("\ufeff") else ""  # the reader takes one off
+            return f"printf '%s\\n' {quoted(mark + prompt)} | {command_line(*words, '-')}"
+        return command_line(*words, *(["--"] if prompt.startswith("-") else []), prompt)
 
 
 def _said(request: ImageRequest, always: Collection[str], *, with_seed: bool) -> list[tuple[str, object]]:
@@ -134,13 +134,6 @@ def _option(option: str, value: object) -> list[str]:
     ratio = schema.ASPECT_BY_NAME.get(str(value)) if option == "aspect" else None
     text = ratio.ratio if ratio else str(value)
     return [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]
-
-
-def _here_document(prompt: str) -> str:
-    end = "PROMPT"
-    while end in prompt.split("\n"):
-        end += "_"
-    return f"<<'{end}'\n{prompt}\n{end}"
 
 
 # --- into a file -------------------------------------------------------------------------------------------

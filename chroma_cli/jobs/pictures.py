@@ -216,7 +216,6 @@ class Pictures:
                 kept = writer.keep_broken(held, destination, late=_late(job))
                 if kept is not None:
                     error.message = f"{error.message} What came is kept as {kept}."
-                    error.args = (error.message,)
             raise
 
     def _settle(

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from running import KEY, Ended, run_process, shell
 
-from chroma_cli.cli import text
+from chroma_cli import text
 
 Chroma = Callable[..., Ended]
 SMALL = ("--size", "768x768")

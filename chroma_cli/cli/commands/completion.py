@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from chroma_cli.cli import render, text
+from chroma_cli import text
+from chroma_cli.cli import render
 from chroma_cli.cli.context import Run
 from chroma_cli.cli.options import Opt, takes
 from chroma_cli.errors import InvalidParameters, Problem, UsageError
@@ -37,7 +38,10 @@ def completion(run: Run) -> None:
     from chroma_cli.cli import shells
 
     script = shells.script(shell)
-    run.output.result(script.rstrip("\n"), {"shell": shell, "script": script})
+    if run.output.json:
+        run.output.result("", {"shell": shell, "script": script})
+    else:
+        run.output.page(script.rstrip("\n"))
 
 
 def _check(where: str, given: str, known: tuple[str, ...]) -> None:
@@ -49,7 +53,7 @@ def _list(run: Run, what: str) -> None:
     """One line each: the word, a tab, its description. What cannot be read completes to nothing."""
     if what == "presets":
         for one in sorted(run.presets.values(), key=lambda preset: preset.name):
-            run.output.result(f"{one.name}\t{one.about or one.source}")
+            run.output.result(f"{text.one_line(one.name)}\t{text.one_line(one.about or one.source)}")
         return
     if run.settings.no_ledger.value:
         return

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chroma_cli.cli import options, text
+from chroma_cli import text
+from chroma_cli.cli import options
 from chroma_cli.cli.context import Run
 from chroma_cli.cli.options import Opt, takes
 from chroma_cli.clock import Deadline, utc_text

@@ -40,4 +40,4 @@ def gallery(run: Run) -> None:
             on_broken=lambda path, why: run.output.warning(f"{path}: {why}"),
         ):
             page.write(piece)
-    run.output.result(str(target.absolute()), {"page": str(target.absolute()), "pictures": len(found)})
+    run.output.path(str(target.absolute()), {"page": str(target.absolute()), "pictures": len(found)})

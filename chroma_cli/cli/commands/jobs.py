@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from chroma_cli.cli import options, settling, text
+from chroma_cli import text
+from chroma_cli.cli import options, settling
 from chroma_cli.cli.context import Run
 from chroma_cli.cli.options import Opt, takes
 from chroma_cli.cli.render import elsewhere_words, job_cells, job_object, unknown_words

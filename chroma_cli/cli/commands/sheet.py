@@ -40,4 +40,4 @@ def sheet(run: Run) -> None:
     made = sheets.write(
         run, cards, target, columns=int(columns) if columns else None, overwrite=given["overwrite"]
     )
-    run.output.result(str(made), {"sheet": str(made), "pictures": len(cards)})
+    run.output.path(str(made), {"sheet": str(made), "pictures": len(cards)})

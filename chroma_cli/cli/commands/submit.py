@@ -50,4 +50,5 @@ def submit(run: Run) -> None:
         job = work.submit(job, deadline, resubmit_unknown=run.given["resubmit_unknown"])
     run.book.release(job)
     delivery.tell_submitted(run, job)
-    run.output.note(f"Bring it home within the hour with: {run.fetch_command(str(job.request_id))} --wait")
+    command = run.fetch_command(str(job.request_id), "--wait")
+    run.output.note(f"Bring it home within the hour with: {command}")
