@@ -283,6 +283,8 @@ sandbox
 --deep
 --dry-run
 --prune
+-y
+--yes
 --overwrite
 -j
 --jobs

@@ -134,6 +134,7 @@ complete -c chroma -n '__chroma_at batch' -l check -d 'Only look: exit 1 when an
 complete -c chroma -n '__chroma_at batch' -l deep -d 'With --check: read every file, whatever its size and time.'
 complete -c chroma -n '__chroma_at batch' -l dry-run -d 'Show what would be made, and what it would cost.'
 complete -c chroma -n '__chroma_at batch' -l prune -d 'Afterwards remove what the manifest dropped.'
+complete -c chroma -n '__chroma_at batch' -l yes -s y -d 'With --prune: also what only the lock calls ours.'
 complete -c chroma -n '__chroma_at batch' -l overwrite -d 'Also replace files that others made or changed.'
 complete -c chroma -n '__chroma_at batch' -l jobs -s j -r -f -d 'Jobs in flight, 1 to 1000. Default: 8.'
 complete -c chroma -n '__chroma_at batch' -l rate -r -f -d 'At most so many submits, like 30/min.'

@@ -37,12 +37,19 @@ _WORDS: Final = {
     "foreign": "not made by this batch",
     "left-over": "no longer in the manifest",
 }
+_UNKNOWN: Final = "neither the job ledger nor a recipe inside it says that this batch made it"
 
 
 class OutOfDate(ChromaError):
     """``--check`` found something to be done."""
 
     type = "out_of_date"
+
+
+class NotRemoved(ChromaError):
+    """``--prune`` has kept files whose removal wants a yes."""
+
+    type = "not_removed"
 
 
 @dataclass
@@ -176,6 +183,7 @@ def _plan(run: Run, source: Source) -> Plan:
         book,
         gateway,
         source.lock,
+        source.cache,
         overwrite=bool(given["overwrite"]),
         resubmit_unknown=bool(given["resubmit_unknown"]),
     )
@@ -211,6 +219,7 @@ def make(run: Run, source: Source, asked: Asked) -> None:
             source.cache,
             len(source.images),
         )
+        doubtful = 0
         try:
             making.lines += [Line(image.key, "unchanged") for image in plan.unchanged]
             for image in plan.kept:
@@ -227,7 +236,7 @@ def make(run: Run, source: Source, asked: Asked) -> None:
             else:
                 making.save()
             if run.given["prune"] and making.all_made(plan.works):
-                _prune(run, source)
+                doubtful = _prune(run, source)
         finally:
             left = making.left(plan.works)
             lines = (*making.lines, *making.left_behind(), *map(_not_started, left))
@@ -240,6 +249,13 @@ def make(run: Run, source: Source, asked: Asked) -> None:
             )
         _tell_leftovers(run, source)
         batching.conclude(making, left, len(source.images))
+        if doubtful:
+            raise NotRemoved(
+                f"{doubtful} {'file' if doubtful == 1 else 'files'} that the manifest dropped"
+                f" {'is' if doubtful == 1 else 'are'} kept: only the lock says that this batch made"
+                f" {'it' if doubtful == 1 else 'them'}.",
+                hint="Look at the warnings above; --prune --yes removes such files as well.",
+            )
 
 
 def _not_started(work: Work) -> Line:
@@ -293,15 +309,31 @@ def _check_places(run: Run, works: Sequence[Work]) -> None:
         raise OutputError(*wrong, hint=f"Nothing was sent. {hint or ''}".strip())
 
 
-def _prune(run: Run, source: Source) -> None:
-    """Remove what the manifest dropped, where it is still as it was made."""
-    assert source.lock is not None
-    pruned = upkeep.prune(source.lock, source.manifest)
-    source.lock.save()
+def _prune(run: Run, source: Source) -> int:
+    """Remove what the manifest dropped, where it is still as it was made; return how many want a yes."""
+    lock = source.lock
+    assert lock is not None
+    places = {str(lock.folder / name) for name in source.leftovers()}
+    rows = run.book.saved_at(run.gateway_name, places) if places else []
+    pruned = upkeep.prune(lock, source.manifest, rows, lambda paths: _may_remove(run, paths))
+    lock.save()
     for path in pruned.removed:
         run.output.note(f"{path}: removed, it is no longer in the manifest.")
-    for path, why in pruned.kept:
+    kept = (*pruned.kept, *((path, _UNKNOWN) for path in pruned.doubtful))
+    for path, why in kept:
         run.output.warning(f"{path}: no longer in the manifest, and kept: {why}.")
+    return 0 if run.output.can_ask else len(pruned.doubtful)
+
+
+def _may_remove(run: Run, paths: Sequence[Path]) -> bool:
+    """The lock may be anybody's: a picture that it alone calls ours is removed only with a yes."""
+    if run.given["yes"] or not run.output.can_ask:
+        return bool(run.given["yes"])
+    for path in paths:
+        run.output.note(f"{path}: {_UNKNOWN}.")
+    return run.output.confirm(
+        f"Remove {'it' if len(paths) == 1 else f'these {len(paths)} files'} all the same?"
+    )
 
 
 def _tell_leftovers(run: Run, source: Source) -> None:

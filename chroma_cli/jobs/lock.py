@@ -21,6 +21,7 @@ from chroma_cli.jobs.derive import CANONICAL
 from chroma_cli.jobs.lockfile import (
     Contents,
     Entry,
+    LeftFile,
     LockedFile,
     parse,
     read_text,
@@ -33,7 +34,12 @@ from chroma_cli.request.builder import ImageRequest
 
 def request_digest(request: ImageRequest) -> str:
     """The sha256 of the full request body as canonical JSON."""
-    return hashlib.sha256(CANONICAL.encode(request.payload()).encode()).hexdigest()
+    return body_digest(request.payload())
+
+
+def body_digest(body: Mapping[str, Any]) -> str:
+    """Return the same of the body of a request as it was sent. Raises RecursionError for what was not."""
+    return hashlib.sha256(CANONICAL.encode(body).encode()).hexdigest()
 
 
 #: A change to what a lock file holds; made again on what others have written there meanwhile.
@@ -103,12 +109,12 @@ class Lock:
         """The keys of all entries."""
         return frozenset(key for one in self._contents.values() for key in one.images)
 
-    def left(self) -> dict[str, frozenset[str]]:
-        """Files of earlier requests whose images have other names now: every sha256 that each had."""
-        found: dict[str, frozenset[str]] = {}
+    def left(self) -> dict[str, frozenset[LeftFile]]:
+        """Files of earlier requests whose images have other names now."""
+        found: dict[str, frozenset[LeftFile]] = {}
         for one in self._contents.values():
-            for path, sha256 in one.left.items():
-                found[path] = found.get(path, frozenset()) | {sha256}
+            for path, file in one.left.items():
+                found[path] = found.get(path, frozenset()) | {file}
         return found
 
     def record(
@@ -128,10 +134,15 @@ class Lock:
         entry = Entry(request_digest(image.request), seed, request_id, cost, made)
         with self._mutex:
             now = {file.path for file in made}
-            before = [file for old in self.entries(image.key) for file in old.files if file.path not in now]
+            before = {
+                file.path: LeftFile(old.request, file.sha256)
+                for old in self.entries(image.key)
+                for file in old.files
+                if file.path not in now
+            }
 
             def note(contents: Contents) -> None:
-                contents.left.update({file.path: file.sha256 for file in before})
+                contents.left.update(before)
                 for path in now:
                     contents.left.pop(path, None)
                 contents.images[image.key] = entry

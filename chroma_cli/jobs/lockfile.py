@@ -57,13 +57,21 @@ class Entry:
     files: tuple[LockedFile, ...]
 
 
+@dataclass(frozen=True)
+class LeftFile:
+    """A file of an earlier request of an image that has other names now, and that request's digest."""
+
+    request: str
+    sha256: str
+
+
 @dataclass
 class Contents:
-    """What one lock file holds: entries by key, left-over files with their sha256, the name of its manifest,
-    and its text on disk."""
+    """What one lock file holds: entries by key, left-over files by path, the name of its manifest, and its
+    text on disk."""
 
     images: dict[str, Entry] = field(default_factory=dict)
-    left: dict[str, str] = field(default_factory=dict)
+    left: dict[str, LeftFile] = field(default_factory=dict)
     manifest: str | None = None
     text: str | None = None
 
@@ -77,7 +85,7 @@ class Contents:
             },
         }
         if self.left:
-            document["left"] = self.left
+            document["left"] = {path: vars(file) for path, file in self.left.items()}
         return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
@@ -98,7 +106,7 @@ def parse(path: Path, text: str) -> Contents:
                 hint="Update chroma.",
             )
         images = {_checked_path(key): _entry_from(one) for key, one in document["images"].items()}
-        left = {_checked_file(one): _checked_digest(sha) for one, sha in document.get("left", {}).items()}
+        left = {_checked_file(name): _left_from(one) for name, one in document.get("left", {}).items()}
         manifest = document.get("manifest")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         _check_conflict(path, text)
@@ -171,6 +179,10 @@ def _file_from(record: Mapping[str, Any]) -> LockedFile:
         height=_checked_number(record["height"], low=1),
         bytes=_checked_number(record["bytes"], low=1),
     )
+
+
+def _left_from(record: Mapping[str, Any]) -> LeftFile:
+    return LeftFile(_checked_digest(record["request"]), _checked_digest(record["sha256"]))
 
 
 def _checked_digest(value: object) -> str:

@@ -1,6 +1,7 @@
-"""What a picture itself says of where it comes from: whether the recipe inside it is that of an image.
+"""Where a picture comes from: what the recipe inside it and the job ledger say.
 
-Anybody can write a recipe into a file. Believing one means that the image is not paid for again, and no more.
+Anybody can write a recipe into a file. Believing one means that an image is not paid for again; a picture is
+replaced or removed only where the lock says the same of these very bytes.
 """
 
 from __future__ import annotations
@@ -8,20 +9,24 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from chroma_cli.errors import ChromaError
 from chroma_cli.gateway import values
 from chroma_cli.images import disk
 from chroma_cli.images.naming import FORMAT_OF_ENDING
+from chroma_cli.jobs.lock import body_digest
 from chroma_cli.jobs.manifest import Image
+from chroma_cli.jobs.records import JobRow
 
 if TYPE_CHECKING:
     from chroma_cli.images.recipe import Recipe
+
+Seen = TypeVar("Seen")
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,20 @@ def find(image: Image, *, sandbox: bool, besides: Container[str | None]) -> Foun
     return Found(tuple(file for file, _ in found), values.usable_id(found[0][1]))
 
 
+def is_known(path: Path, sha256: str, requests: Container[str], rows: Iterable[JobRow]) -> bool:
+    """Return whether the ledger (``rows``) or the recipe inside says that this file was made from one of
+    these requests (digests). The lock alone may be anybody's."""
+    for row in rows:
+        files = ((file.get("path"), file.get("sha256")) for file in row.files.values())
+        if row.request and body_digest(row.request) in requests and (str(path), sha256) in files:
+            return True
+    seen = _opened(path, _recipe)
+    try:
+        return seen is not None and body_digest(seen.request) in requests
+    except RecursionError:
+        return False
+
+
 def places(path: Path) -> tuple[Path, ...]:
     """Return where the picture of this path may lie: a picture of another format than asked for has its own
     ending."""
@@ -60,30 +79,42 @@ def places(path: Path) -> tuple[Path, ...]:
 
 def _look(path: Path) -> tuple[Recipe, Mapping[str, Any]] | None:
     """Return the recipe in a whole picture, and the file as a job's JSON has it; else None."""
+
+    def look(source: BufferedReader) -> tuple[Recipe, Mapping[str, Any]] | None:
+        from chroma_cli.images import decode
+
+        recipe = _recipe(source)
+        if recipe is None:
+            return None
+        info = decode.verify(source)
+        source.seek(0)
+        return recipe, {
+            "path": str(path),
+            "format": info.format,
+            "width": info.width,
+            "height": info.height,
+            "bytes": os.fstat(source.fileno()).st_size,
+            "sha256": hashlib.file_digest(source, "sha256").hexdigest(),
+        }
+
+    return _opened(path, look)
+
+
+def _recipe(source: BufferedReader) -> Recipe | None:
+    """Return the recipe that we wrote into this picture, if it is one."""
+    from chroma_cli.images import containers
+    from chroma_cli.images.recipe import recipe_in
+
+    metadata = containers.read(source)
+    recipe = recipe_in(metadata) if metadata is not None else None
+    return recipe if recipe is not None and recipe.origin == "chroma" else None
+
+
+def _opened(path: Path, look: Callable[[BufferedReader], Seen | None]) -> Seen | None:
+    """Return what there is to see in a regular file; None also for one that cannot be read."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         with os.fdopen(os.open(path, flags | getattr(os, "O_BINARY", 0)), "rb") as source:
-            return _read(path, source)
+            return look(source) if stat.S_ISREG(os.fstat(source.fileno()).st_mode) else None
     except (OSError, ChromaError):
         return None
-
-
-def _read(path: Path, source: BufferedReader) -> tuple[Recipe, Mapping[str, Any]] | None:
-    from chroma_cli.images import containers, decode
-    from chroma_cli.images.recipe import recipe_in
-
-    status = os.fstat(source.fileno())
-    metadata = containers.read(source) if stat.S_ISREG(status.st_mode) else None
-    recipe = recipe_in(metadata) if metadata is not None else None
-    if recipe is None or recipe.origin != "chroma":
-        return None
-    info = decode.verify(source)
-    source.seek(0)
-    return recipe, {
-        "path": str(path),
-        "format": info.format,
-        "width": info.width,
-        "height": info.height,
-        "bytes": status.st_size,
-        "sha256": hashlib.file_digest(source, "sha256").hexdigest(),
-    }

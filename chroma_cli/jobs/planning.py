@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from chroma_cli.errors import ChromaError, NotFinished, OutcomeUnknown, OutputError, OutputExists
 from chroma_cli.images import disk
@@ -155,12 +155,14 @@ def plan(
     book: Book,
     base_url: str,
     lock: Lock | None,
+    cache: StatCache,
     *,
     overwrite: bool,
     resubmit_unknown: bool,
 ) -> Plan:
     """Sort the images: what is to be made, taken up, left alone, and what is in the way of the rest."""
     known = _Pending(book, base_url)
+    doubtful = frozenset() if overwrite else _doubtful(standings, book, base_url, lock, cache)
     works: list[Work] = []
     kept: list[Image] = []
     blocked: list[tuple[Image, ChromaError]] = []
@@ -176,12 +178,39 @@ def plan(
             else:
                 blocked.append((image, _in_the_way(image, state)))
             continue
+        if job is None and image.key in doubtful:
+            blocked.append((image, _in_the_way(image, "doubtful")))
+            continue
         try:
             works.append(_work(image, job, book, ours=not hindered, resubmit_unknown=resubmit_unknown))
         except ChromaError as error:
             blocked.append((image, error))
     unchanged = tuple(one.image for one in standings if one.state == "unchanged")
     return Plan(tuple(works), unchanged, tuple(kept), tuple(blocked))
+
+
+def _doubtful(
+    standings: Sequence[Standing], book: Book, base_url: str, lock: Lock | None, cache: StatCache
+) -> frozenset[str]:
+    """Return the keys of images that would replace a file which the lock alone calls a batch's own: anybody
+    may have written it."""
+    replaced: list[tuple[str, Path, str, set[str]]] = []
+    for one in standings:
+        if lock is None or one.state not in ("missing", "changed-request"):
+            continue
+        made = [
+            (lock.place(file.path), file.sha256, entry.request)
+            for entry in lock.entries(one.image.key)
+            for file in entry.files
+        ]
+        for path in filter(disk.exists, one.image.paths):
+            sha = cache.sha256(str(path), deep=False) or ""
+            requests = {request for place, known, request in made if (place, known) == (str(path), sha)}
+            replaced.append((one.image.key, path, sha, requests))
+    rows = book.saved_at(base_url, {str(path) for _, path, _, _ in replaced}) if replaced else []
+    return frozenset(
+        key for key, path, sha, requests in replaced if not origin.is_known(path, sha, requests, rows)
+    )
 
 
 def _work(image: Image, job: JobRow | None, book: Book, *, ours: bool, resubmit_unknown: bool) -> Work:
@@ -239,11 +268,12 @@ def _same_request(image: Image, lock: Lock | None) -> bool:
     return entry is not None and entry.request == request_digest(image.request)
 
 
-def _in_the_way(image: Image, state: State) -> ChromaError:
-    if state == "edited":
-        words = "its request has changed, and its file was changed by hand since it was made"
-    else:
-        words = "a file is there that no batch of this manifest made"
+def _in_the_way(image: Image, state: State | Literal["doubtful"]) -> ChromaError:
+    words = {
+        "edited": "its request has changed, and its file was changed by hand since it was made",
+        "doubtful": "its request has changed, and neither the job ledger nor a recipe inside its file says"
+        " that a batch made it",
+    }.get(state, "a file is there that no batch of this manifest made")
     return OutputExists(
         f"{image.paths[0]}: {words}; it is left as it is.",
         hint="Move it away, or replace it with --overwrite.",

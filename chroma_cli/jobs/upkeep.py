@@ -11,16 +11,18 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from chroma_cli.images import disk
+from chroma_cli.jobs import origin
 from chroma_cli.jobs.lock import Lock, request_digest
-from chroma_cli.jobs.lockfile import Entry, LockedFile, write_whole
+from chroma_cli.jobs.lockfile import Entry, LeftFile, LockedFile, write_whole
 from chroma_cli.jobs.manifest import Image, Manifest
 from chroma_cli.jobs.outputs import is_below
+from chroma_cli.jobs.records import JobRow
 
 State = Literal["unchanged", "missing", "changed-request", "edited", "foreign"]
 
@@ -180,30 +182,31 @@ def _read_cache(path: Path | None) -> dict[str, list[object]]:
 @dataclass(frozen=True)
 class Leftover:
     """A file of an image that the manifest dropped or renamed. ``name`` is relative to the folder; ``made``
-    holds every sha256 that it had when it was ours."""
+    is what the lock says of it when it was made."""
 
     path: Path
     name: str
-    made: frozenset[str]
+    made: frozenset[LeftFile]
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What became of the leftovers: files removed, files kept and why."""
+    """What became of the leftovers: files removed, files kept and why, and files that want a yes."""
 
     removed: tuple[Path, ...]
     kept: tuple[tuple[Path, str], ...]
+    doubtful: tuple[Path, ...]
 
 
 def leftovers(lock: Lock, manifest: Manifest) -> tuple[Leftover, ...]:
     """The files that are still there, inside of the manifest's folder, and that no image of the whole
     manifest makes any more. Sorted by name."""
     current = {image.key for image in manifest.images}
-    dropped: dict[str, set[str]] = {name: set(made) for name, made in lock.left().items()}
+    dropped: dict[str, set[LeftFile]] = {name: set(made) for name, made in lock.left().items()}
     for key in lock.keys - current:
         for entry in lock.entries(key):
             for file in entry.files:
-                dropped.setdefault(file.path, set()).add(file.sha256)
+                dropped.setdefault(file.path, set()).add(LeftFile(entry.request, file.sha256))
     there = [
         name for name in sorted(dropped) if not name.startswith("../") and disk.exists(lock.folder / name)
     ]
@@ -218,21 +221,26 @@ def leftovers(lock: Lock, manifest: Manifest) -> tuple[Leftover, ...]:
     )
 
 
-def prune(lock: Lock, manifest: Manifest) -> Pruned:
+def prune(
+    lock: Lock, manifest: Manifest, rows: Sequence[JobRow], agreed: Callable[[Sequence[Path]], bool]
+) -> Pruned:
     """Remove the leftovers that are as they were made, and forget all of them; the caller saves the lock.
 
-    Only regular files inside of the folder, reached without a link. One that cannot be removed stays known.
+    Only regular files inside of the folder, reached without a link. ``rows`` are the ledger's jobs with files
+    there. What neither they nor the recipe inside know as made from the lock's entry is removed if ``agreed``
+    to, and else stays known, as does what cannot be removed.
     """
     removed: list[Path] = []
     kept: list[tuple[Path, str]] = []
     stuck: set[str] = set()
-    for one in leftovers(lock, manifest):
+
+    def remove(one: Leftover) -> None:
         why = _why_kept(one, lock.folder)
         if why is None:
             try:
                 one.path.unlink()
             except FileNotFoundError:
-                continue  # another machine's prune was faster
+                return  # another machine's prune was faster
             except OSError as error:
                 why = disk.words(error)
                 stuck.add(one.name)
@@ -240,13 +248,25 @@ def prune(lock: Lock, manifest: Manifest) -> Pruned:
             removed.append(one.path)
         else:
             kept.append((one.path, why))
+
+    doubtful: list[Leftover] = []
+    for one in leftovers(lock, manifest):
+        if _why_kept(one, lock.folder) is None and not _is_known(one, rows):
+            doubtful.append(one)
+        else:
+            remove(one)
+    if doubtful and agreed([one.path for one in doubtful]):
+        for one in doubtful:
+            remove(one)
+        doubtful = []
+    stuck.update(one.name for one in doubtful)
     current = {image.key for image in manifest.images}
     gone = [key for key in lock.keys - current if not stuck & _names(lock.entries(key))]
     lock.forget(gone, lock.left().keys() - stuck)
     for folder in dict.fromkeys(path.parent for path in removed):
         with contextlib.suppress(OSError):
             disk.sync_folder(folder)
-    return Pruned(tuple(removed), tuple(kept))
+    return Pruned(tuple(removed), tuple(kept), tuple(one.path for one in doubtful))
 
 
 def _names(entries: Iterable[Entry]) -> set[str]:
@@ -257,8 +277,16 @@ def _why_kept(one: Leftover, folder: Path) -> str | None:
     """Why a leftover must not be removed; None if it may."""
     if os.path.realpath(one.path) != os.path.normpath(one.path) or not is_below(str(one.path), str(folder)):
         return "it is behind a link"
-    sha = StatCache(None).sha256(str(one.path), deep=True)
-    return None if sha in one.made else "it was changed since it was made"
+    return None if _sha256(one) in {made.sha256 for made in one.made} else "it was changed since it was made"
+
+
+def _is_known(one: Leftover, rows: Sequence[JobRow]) -> bool:
+    sha = _sha256(one)
+    return origin.is_known(one.path, sha, {made.request for made in one.made if made.sha256 == sha}, rows)
+
+
+def _sha256(one: Leftover) -> str:
+    return StatCache(None).sha256(str(one.path), deep=True) or _UNREADABLE
 
 
 def _real(path: Path) -> str:

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 from chroma_cli.errors import ChromaError, OutputError, UsageError
 from chroma_cli.images import disk
+from chroma_cli.jobs import upkeep
 from chroma_cli.jobs.lock import Lock, request_digest
 from chroma_cli.jobs.lockfile import VERSION
 from chroma_cli.jobs.manifest import Image, Manifest, load
-from chroma_cli.jobs.upkeep import StatCache, State, inspect, leftovers, prune
+from chroma_cli.jobs.upkeep import Pruned, StatCache, State, inspect, leftovers
 
 NOW = 1_700_000_000.0
 
@@ -83,6 +84,11 @@ def states(manifest: Manifest, lock: Lock | None = None, *, deep: bool = False) 
     lock = Lock.load(manifest) if lock is None else lock
     cache = StatCache(None)
     return [inspect(image, lock, deep=deep, stat_cache=cache) for image in manifest.images]
+
+
+def prune(lock: Lock, manifest: Manifest) -> Pruned:
+    """Remove what the manifest dropped, by a person who says yes."""
+    return upkeep.prune(lock, manifest, (), lambda _paths: True)
 
 
 # --- the file ----------------------------------------------------------------------------------------------
@@ -770,7 +776,7 @@ def test_a_hostile_lock_leads_nowhere_else(
         (folder / "art.lock.json").write_text(json.dumps(hostile))
         assert states(art) == ["missing"]
     hostile = document(key="gone.png", file_path="../secret/s.png", file_sha256=secret["sha256"])
-    hostile["left"] = {"way/s.png": secret["sha256"]}
+    hostile["left"] = {"way/s.png": {"request": digest, "sha256": secret["sha256"]}}
     (folder / "art.lock.json").write_text(json.dumps(hostile))
     result = prune(Lock.load(art), art)
     assert result.removed == ()

@@ -26,6 +26,7 @@ _OWN = (
     Opt("deep", ("--deep",), "With --check: read every file, whatever its size and time.", bool, False),
     Opt("dry_run", ("--dry-run",), "Show what would be made, and what it would cost.", bool, False),
     Opt("prune", ("--prune",), "Afterwards remove what the manifest dropped.", bool, False),
+    Opt("yes", ("-y", "--yes"), "With --prune: also what only the lock calls ours.", bool, False),
     Opt("overwrite", ("--overwrite",), "Also replace files that others made or changed.", bool, False),
     Opt("jobs", ("-j", "--jobs"), "Jobs in flight, 1 to 1000. Default: 8.", metavar="N"),
     Opt("rate", ("--rate",), "At most so many submits, like 30/min.", metavar="N/min"),
