@@ -96,7 +96,6 @@ class Making:
     errors: list[ChromaError] = field(default_factory=list)
     watch: BatchWatch = field(init=False)
     checker: Checker = field(init=False)
-    #: Why the lock could not be written, if it could not: what was made is in the ledger alone.
     _saved_at: float = 0.0
     _save_took: float = 0.0
     _told_of_wait: bool = False
