@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -427,11 +428,13 @@ def conclude(making: Making, left: Sequence[Work], total: int) -> None:
 
 def _of_all(error: ChromaError, making: Making, left: int, total: int) -> ChromaError:
     """What one job was told, as the end of a whole run that it stopped."""
-    words, failed = _sentence(error.message), len(making.errors)
+    outcomes = Counter(_outcome(one) for one in making.errors)
+    others = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
+    words = _sentence(error.message)
     if left:
-        words += f" {left} of {total} images were not begun" + (f", {failed} failed." if failed else ".")
-    elif failed:
-        words += f" {failed} of {total} images failed."
+        words += f" {left} of {total} images were not begun" + (f", {others}." if others else ".")
+    elif others:
+        words += f" Of {total} images {others}."
     whole = copy.copy(error)
     whole.message = words
     whole.job = whole.request_id = whole.record = None

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from chroma_cli.clock import Clock, Deadline
 from chroma_cli.errors import (
     AuthError,
+    BadReply,
     Charged,
     ChromaError,
     GenerationFailed,
@@ -32,6 +33,7 @@ from chroma_cli.errors import (
     RateLimited,
     Retired,
     Unavailable,
+    WebPage,
     WrongAddress,
     unexpected,
 )
@@ -71,6 +73,8 @@ _BACKOFF: Final = 0.5
 _BACKOFF_CAP: Final = 15.0
 #: A job of another process that is to tell a price first is looked after this often (seconds).
 _PRICE_WAIT: Final = 2.0
+#: So many submits in a row that web pages answered are no accident: the gateway is not there.
+_MOST_PAGES: Final = 3
 #: These say that the next job would fare no better.
 _HOPELESS: Final = (AuthError, NotEnoughCredits, WrongAddress, Retired, RateLimited, OutOfResources)
 
@@ -187,6 +191,8 @@ class Batch:
         self._flying: dict[int, _Task] = {}
         self._closed = False
         #: Dollars that went for jobs of this run that have ended.
+        #: Submits in a row that were answered by a web page.
+        self._pages = 0
         #: Dollars that were spent, and that may have been.
         self._spent = 0.0
         self._unknown = 0.0
@@ -438,6 +444,7 @@ class Batch:
             self._put(task, max(task.pending.resume_in, self.gate.wait), self._send, planned=True)
             return
         self.gate.answered()
+        self._pages = 0
         task.job, task.pending, task.tries = job, None, 0
         self._watch(task)
 
@@ -450,6 +457,13 @@ class Batch:
         """A refusal of one submit that the others would meet: known before the next one has its turn."""
         if isinstance(error, _HOPELESS):
             self.halt(error)
+        elif isinstance(error, ChromaError):
+            page = error.page
+            with self._lock:
+                self._pages = self._pages + 1 if page is not None else 0
+                many = self._pages >= _MOST_PAGES
+            if many and page is not None:
+                self.halt(_no_gateway(page))
 
     def _take_back_soon(self) -> None:
         """Nothing is submitted any more: what waits to be sent does not wait any longer."""
@@ -665,6 +679,20 @@ class Batch:
                 self._short = self._price = None
             self._ended.put(ended)  # with None, too, whoever waits looks at what is left
         self._launch_soon()
+
+
+def _no_gateway(page: WebPage) -> ChromaError:
+    """The end of a run whose submits are answered by pages."""
+    said = f": {page.title}" if page.title else ""
+    stop = "" if said.endswith((".", "!", "?")) else "."
+    error = BadReply(
+        f"{_MOST_PAGES} submits in a row were answered by a web page in place of the gateway"
+        f" ({page.status}){said}{stop}",
+        hint="Sign in to the network in a browser, or check the proxy and the gateway's address. Then the"
+        " same command goes on; with --resubmit-unknown it sends again what is unknown, which may pay twice.",
+    )
+    error.page = page
+    return error
 
 
 def _left_behind(task: _Task) -> Ended:
