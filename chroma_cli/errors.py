@@ -290,10 +290,14 @@ class NotFinished(ChromaError):
 
 
 class NotFound(ChromaError):
-    """No such request, model or file; or it has expired."""
+    """No such request, model or file; or it has expired.
+
+    ``answered_at``: when that was said, by the clock of who said it, in seconds since the epoch.
+    """
 
     exit_code = ExitCode.NOT_FOUND
     type = "not_found"
+    answered_at: float | None = None
 
 
 class Expired(NotFound):

@@ -192,7 +192,7 @@ class Task:
     def _collected(self, job: JobRow) -> Done:
         work = self._work(job)
         if job.state not in ("completed", "saved"):
-            job = work.wait(job, self.deadline) if self.wait else self._asked(job)
+            job = work.wait(job, self.deadline) if self.wait else self._asked(work, job)
         if job.number == 0:  # it exists: from here on the ledger knows it, too
             job = replace(self.run.book.adopt(job), state="completed", charged=job.charged)
             self.run.book.claim(job)
@@ -203,10 +203,10 @@ class Task:
         work.pictures.sweep(job, destination)
         return work.collect(job, destination, self.deadline, keep=self._kept(job))
 
-    def _asked(self, job: JobRow) -> JobRow:
+    def _asked(self, work: Lifecycle, job: JobRow) -> JobRow:
         if job.sources:
             return job
-        answer = self.run.lifecycle.ask(job, self.deadline)
+        answer = work.ask(job, self.deadline)
         if answer.state != "completed":
             unfinished = NotFinished(
                 "Not finished yet; the job goes on.",

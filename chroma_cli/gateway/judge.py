@@ -49,7 +49,7 @@ from chroma_cli.gateway.replies import (
     spooled_result,
     terminal_state,
 )
-from chroma_cli.gateway.retry import wait_asked
+from chroma_cli.gateway.retry import server_time, wait_asked
 from chroma_cli.gateway.transport import Outcome, Reply, Transport
 
 #: Sends of one submit that end in server errors, or get lost with resubmit_unknown.
@@ -274,6 +274,8 @@ class Judge:
         words = server_words(document, self._redactor)
         error = refusal(reply.status, words, subject=subject, location=location)
         error.page = self._page(reply, document)
+        if isinstance(error, NotFound):
+            error.answered_at = server_time(reply.headers)
         return error
 
     def _page(self, reply: Reply, document: Document) -> WebPage | None:

@@ -14,6 +14,7 @@ from chroma_cli.gateway.addresses import looks_like_address
 from chroma_cli.gateway.documents import Document, body_words, error_words
 from chroma_cli.gateway.pictures import Address, Source, Spooled, find_pictures
 from chroma_cli.gateway.redact import Redactor
+from chroma_cli.gateway.retry import server_time
 from chroma_cli.gateway.values import amount, balance, usable_id, whole
 
 State = Literal["QUEUED", "PROCESSING", "COMPLETED", "FAILED"]
@@ -39,13 +40,15 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Submitted:
-    """A job that was accepted. The addresses are for showing; they are never asked."""
+    """A job that was accepted. The addresses are for showing; they are never asked. ``taken_at`` is when, by
+    the gateway's own clock, in seconds since the epoch."""
 
     request_id: str
     status: str
     status_url: str | None
     response_url: str | None
     remaining_credits: float | None
+    taken_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,7 @@ def read_submitted(document: Document, headers: Mapping[str, str], redactor: Red
         remaining_credits=balance(headers.get("x-remaining-credits"))
         if "x-remaining-credits" in headers
         else _metrics(fields).remaining_credits,
+        taken_at=server_time(headers),
     )
 
 

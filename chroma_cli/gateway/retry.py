@@ -78,13 +78,19 @@ def retry_after(text: str, now: float) -> float | None:
     return max(0.0, moment - now) if moment is not None else None
 
 
+def server_time(headers: Mapping[str, str]) -> float | None:
+    """Return the server's own clock as its ``Date`` has it, in epoch seconds; None when it cannot be read."""
+    text = headers.get("date", "").strip()[:64]
+    return _date(text) if text else None
+
+
 def wait_asked(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds that a reply asks to wait, None when it does not say.
 
     Retry-After is the standard's word and goes first. Where the server's own clock (its Date header) is far
     from ours, the reset is counted from the server's.
     """
-    told = _date(headers.get("date", "")[:64]) if headers.get("date") else None
+    told = server_time(headers)
     if told is not None and abs(told - now) > _TOLERATED_SKEW:
         now = told
     asked = retry_after(headers["retry-after"], now) if "retry-after" in headers else None

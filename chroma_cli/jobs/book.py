@@ -129,18 +129,25 @@ class Book:
             samples=intent.samples,
         )
 
-    def submitted(self, row: JobRow, request_id: str, remaining: float | None) -> JobRow:
+    def submitted(
+        self, row: JobRow, request_id: str, remaining: float | None, taken_at: float | None = None
+    ) -> JobRow:
         known = replace(
             row,
             request_id=request_id,
             state="queued",
             submitted_at=self._clock.wall(),
+            taken_at=taken_at,
             remaining_credits=remaining if remaining is not None else row.remaining_credits,
         )
         return self._kept(
             known,
             lambda ledger: ledger.submitted(
-                row.number, request_id, remaining_credits=remaining, note=self._thorough
+                row.number,
+                request_id,
+                remaining_credits=remaining,
+                taken_at=taken_at,
+                note=self._thorough,
             ),
         )
 

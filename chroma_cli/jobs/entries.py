@@ -125,15 +125,18 @@ class Entries(Answers):
         request_id: str,
         *,
         remaining_credits: float | None = None,
+        taken_at: float | None = None,
         state: State = "queued",
         note: bool = True,
     ) -> JobRow:
         """The gateway's answer to the submit is known; also written over "unknown" by a late owner.
 
-        ``note``: the credits are also noted as those seen last.
+        ``taken_at``: when the job was taken, by the gateway's clock. ``note``: the credits are also noted as
+        those seen last.
         """
         now = self._clock.wall()
         changes = {"request_id": request_id, "state": state, "submitted_at": now, "error": None}
+        changes["taken_at"] = finite(taken_at)
         changes |= {"owner": self._me.text, "claimed_at": now}  # a late owner is at work again
         return self._step(number, _MAY_GET_ID, changes, remaining_credits=remaining_credits, note=note)
 

@@ -37,7 +37,7 @@ from chroma_cli.jobs.budget import Limit, PriceNotKnown
 from chroma_cli.jobs.pace import SETTLING, Pace
 from chroma_cli.jobs.pictures import Pictures, Saved
 from chroma_cli.jobs.progress import Done, StateChanged, Waiting, Warned
-from chroma_cli.jobs.records import RESULT_SECONDS, Intent, JobRow, Timings
+from chroma_cli.jobs.records import Intent, JobRow, Timings
 from chroma_cli.request.builder import ImageRequest
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ class Lifecycle:
     expectation: polling.Expectation | None = None
     #: Tries of one poll, for callers that come back themselves; by default as often as the deadline allows.
     attempts: int | None = None
+    #: When its submit was answered, if that was in this process.
+    _sent: float | None = field(default=None, init=False)
     _answered: float | None = field(default=None, init=False)
     #: When the gateway said that the job is done.
     _done: float | None = field(default=None, init=False)
@@ -225,7 +227,7 @@ class Lifecycle:
                 ended = self._broken_off(pending, now, error)
                 raise ended from ended.__cause__
             if answer is not None:
-                now.job = job = self.book.submitted(job, answer.request_id, answer.remaining_credits)
+                now.job = job = self._accepted(job, answer)
                 now.charged = Charged.UNKNOWN
             if stopped is not None:
                 raise stopped
@@ -252,9 +254,13 @@ class Lifecycle:
                 raise ended from ended.__cause__
             if answer is None:
                 return None
-            now.job = job = self.book.submitted(job, answer.request_id, answer.remaining_credits)
+            now.job = job = self._accepted(job, answer)
         self.observe(StateChanged(job))
         return job
+
+    def _accepted(self, job: JobRow, answer: Submitted) -> JobRow:
+        self._sent = self.clock.monotonic()
+        return self.book.submitted(job, answer.request_id, answer.remaining_credits, answer.taken_at)
 
     def take_back(self, job: JobRow, pending: Pending[Submitted], why: ChromaError) -> ChromaError:
         """Send it no more. To be called when no send is out; the error says how it was left."""
@@ -336,7 +342,7 @@ class Lifecycle:
             if pace is not None and pace.settling and not isinstance(error, Retired):
                 pace.missing = error
                 return job
-            raise outcomes.not_found(job, error, self.clock.wall()) from error
+            raise self._not_found(job, error) from error
         except RateLimited:
             raise
         except Unavailable as error:
@@ -435,7 +441,7 @@ class Lifecycle:
             self.clock.sleep(min(left, _TICK))
         if deadline.passed:
             if pace.missing is not None:
-                raise outcomes.not_found(job, pace.missing, self.clock.wall()) from pace.missing
+                raise self._not_found(job, pace.missing) from pace.missing
             raise self.out_of_time(job, deadline, None)
         if pace.heartbeat_due():
             self.book.heartbeat(job)
@@ -485,8 +491,8 @@ class Lifecycle:
             try:
                 result = self._ask_result(job, destination, deadline)
             except NotFound as error:
-                if isinstance(error, Retired) or behind.passed or not self._may_come(job):
-                    raise outcomes.not_found(job, error, self.clock.wall()) from error
+                if isinstance(error, Retired) or behind.passed or not self._may_come(job, error):
+                    raise self._not_found(job, error) from error
             except Unavailable as error:
                 if error.charged is Charged.YES:  # it says so itself
                     raise
@@ -507,13 +513,20 @@ class Lifecycle:
             tries += 1
             self.clock.sleep(min(0.25 * 2**tries, 5.0, behind.remaining))
 
-    def _may_come(self, job: JobRow) -> bool:
-        """Whether a result that is not found may be there in a moment: the gateway has just said that the job
-        is done, and its hour is not over."""
-        age = self.clock.wall() - job.submitted_at if job.submitted_at is not None else RESULT_SECONDS
-        return (
-            self._done is not None and self.clock.monotonic() - self._done < SETTLING and age < RESULT_SECONDS
+    def _may_come(self, job: JobRow, error: NotFound) -> bool:
+        """Return whether a result that is not found may be there in a moment: the gateway has just said that
+        the job is done, and its hour is not over."""
+        just_done = self._done is not None and self.clock.monotonic() - self._done < SETTLING
+        return just_done and not self._over(job, error)
+
+    def _over(self, job: JobRow, error: NotFound) -> bool:
+        sent = self._sent
+        return outcomes.hour_is_over(
+            job, error, self.clock.wall(), self.clock.monotonic() - sent if sent is not None else None
         )
+
+    def _not_found(self, job: JobRow, error: NotFound) -> NotFound:
+        return outcomes.not_found(job, error, over=self._over(job, error), now=self.clock.wall())
 
     def _ask_result(
         self,
@@ -536,7 +549,11 @@ class Lifecycle:
 
     def _record(self, job: JobRow, result: Result) -> JobRow:
         metrics: Metrics = result.metrics
-        observed = self.clock.wall() - job.submitted_at if job.submitted_at is not None else None
+        observed = None
+        if self._sent is not None:
+            observed = self.clock.monotonic() - self._sent
+        elif job.submitted_at is not None:
+            observed = self.clock.wall() - job.submitted_at
         return self.book.completed(
             job,
             sources=self.pictures.addresses(result.sources),

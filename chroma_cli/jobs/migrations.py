@@ -112,6 +112,11 @@ def _budgets(db: sqlite3.Connection) -> None:
     db.execute("CREATE INDEX jobs_prices ON jobs (base_url, work, samples, cost) WHERE cost > 0")
 
 
+def _gateway_time(db: sqlite3.Connection) -> None:
+    """When the gateway took a job by its own clock: its hour is counted by that, and ours may be wrong."""
+    db.execute("ALTER TABLE jobs ADD COLUMN taken_at REAL")
+
+
 MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     _jobs,
     _look_ups,
@@ -119,6 +124,7 @@ MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     _facts,
     _totals,
     _budgets,
+    _gateway_time,
 )
 
 

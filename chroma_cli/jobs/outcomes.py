@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from chroma_cli.clock import utc_text
 from chroma_cli.errors import (
     Charged,
     ChromaError,
@@ -14,6 +17,9 @@ from chroma_cli.errors import (
 )
 from chroma_cli.jobs.records import RESULT_SECONDS, JobRow
 
+#: Our clock and the gateway's agree when they are no further apart (seconds).
+_SKEW: Final = 300.0
+
 
 def failed(job: JobRow, words: str | None) -> GenerationFailed:
     """The gateway says FAILED; ``words`` are its own."""
@@ -25,13 +31,33 @@ def failed(job: JobRow, words: str | None) -> GenerationFailed:
     )
 
 
-def not_found(job: JobRow, error: NotFound, now: float) -> NotFound:
-    """A 404 is final only from the same gateway, more than an hour after the submit."""
-    age = now - job.submitted_at if job.submitted_at is not None else None
-    if age is None or age <= RESULT_SECONDS:
+def hour_is_over(job: JobRow, error: NotFound, now: float, elapsed: float | None) -> bool:
+    """Return whether a 404 comes more than an hour after the submit, past all doubt.
+
+    The gateway's own clock tells, at both ends. Where its answer to the submit did not say the time, ours
+    (``now``) counts if the two agree by now; where this one does not, only the seconds that have ``elapsed``
+    in this process do.
+    """
+    asked_at = error.answered_at
+    if asked_at is None:
+        return elapsed is not None and elapsed > RESULT_SECONDS
+    if job.taken_at is not None:
+        return asked_at - job.taken_at > RESULT_SECONDS
+    agree = abs(asked_at - now) <= _SKEW
+    return agree and job.submitted_at is not None and now - job.submitted_at > RESULT_SECONDS
+
+
+def not_found(job: JobRow, error: NotFound, *, over: bool, now: float) -> NotFound:
+    """Return what a 404 means: final only from the same gateway, when the hour is ``over``."""
+    if not over:
+        hint = "Results are kept for one hour, and only the key that submitted a job can see it."
+        if error.answered_at is not None and abs(error.answered_at - now) > _SKEW:
+            hint += (
+                f" This computer's clock says {utc_text(now)}, the gateway's {utc_text(error.answered_at)}."
+            )
         return NotFound(
             f"Not found or expired (another key, or another gateway?): {error.message}",
-            hint="Results are kept for one hour, and only the key that submitted a job can see it.",
+            hint=hint,
             charged=job.charged,
         )
     paid = {

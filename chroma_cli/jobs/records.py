@@ -131,7 +131,8 @@ class Totals:
 
 @dataclass(frozen=True)
 class JobRow:
-    """One job as the ledger knows it. Times are seconds since the epoch; unknown is ``None``.
+    """One job as the ledger knows it. Times are seconds since the epoch; unknown is ``None``. ``taken_at`` is
+    ``submitted_at`` by the gateway's clock.
 
     ``files`` maps the index of a sample (from 0) to its saved file. ``sources`` are the addresses of the
     results in the order of the samples. ``token`` is the name of its temp files.
@@ -159,6 +160,7 @@ class JobRow:
     timings: Timings = Timings()
     error: Mapping[str, Any] | None = None
     submitted_at: float | None = None
+    taken_at: float | None = None
     completed_at: float | None = None
     saved_at: float | None = None
     owner: Owner | None = None
@@ -247,6 +249,7 @@ def row_from(columns: Mapping[str, Any]) -> JobRow | None:
         ),
         error=_mapping(get("error")),
         submitted_at=_moment(get("submitted_at")),
+        taken_at=_moment(get("taken_at")),
         completed_at=_moment(get("completed_at")),
         saved_at=_moment(get("saved_at")),
         owner=Owner.from_text(get("owner")),

@@ -35,6 +35,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from email.utils import formatdate
 from typing import Any
 
 Headers = list[tuple[str, str]]
@@ -61,8 +62,10 @@ class Reply:
     def text(cls, text: str | bytes, status: int = 200, kind: str = "text/plain") -> Reply:
         return cls(status, [("Content-Type", kind)], text.encode() if isinstance(text, str) else text)
 
-    def head(self) -> bytes:
+    def head(self, now: float | None = None) -> bytes:
         lines = [f"HTTP/1.1 {self.status} Said So", *(f"{name}: {value}" for name, value in self.headers)]
+        if now is not None:
+            lines.append(f"Date: {formatdate(now, usegmt=True)}")
         if self.length is not None:
             lines.append(f"Content-Length: {len(self.body) if self.length == 'true' else self.length}")
         if self.close or self.length is None:
@@ -154,6 +157,8 @@ class FaultServer:
     ) -> None:
         self._tls = tls
         self._greeting = greeting
+        #: The clock for the Date of its answers, if they are to have one.
+        self.wall: Callable[[], float] | None = None
         self._routes: list[_Route] = []
         self._log: list[Request] = []
         self._lock = threading.Lock()
@@ -252,7 +257,8 @@ class FaultServer:
         """Carry an action out; True when the connection lives on."""
         match action:
             case Reply():
-                sock.sendall(action.head() + action.body)
+                now = self.wall() if self.wall is not None else None
+                sock.sendall(action.head(now) + action.body)
                 return not action.close and action.length is not None
             case Reset():
                 _reset(sock)

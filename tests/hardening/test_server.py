@@ -851,7 +851,7 @@ def test_bomb(rig: Rig, tmp_path: Path, usual: dict[str, float], name: str) -> N
 SLOW: dict[str, tuple[tuple[str, str], Any, int]] = {
     "slow-headers-of-the-status": (STATUS, Drip(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 10_000, 0.02), 9),
     "slow-body-of-the-status": (STATUS, Drip(b"HTTP/1.1 200 OK\r\n\r\n{" + b" " * 10_000, 0.02), 9),
-    "slow-body-of-the-result": (RESULT, Drip(b"HTTP/1.1 200 OK\r\n\r\n{" + b" " * 10_000, 0.02), 7),
+    "slow-body-of-the-result": (RESULT, Drip(b"HTTP/1.1 200 OK\r\n\r\n{" + b" " * 10_000, 0.02), 9),
     "slow-picture": (FILES, Drip(b"HTTP/1.1 200 OK\r\n\r\n" + tiny_png(64, 64, padding=9999), 0.02), 9),
     "slow-answer-to-the-submit": (SUBMIT, Drip(b"HTTP/1.1 200 OK\r\n\r\n{" + b" " * 10_000, 0.02), 9),
     "silence-after-the-submit": (SUBMIT, Silence(30), 9),

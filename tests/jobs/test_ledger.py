@@ -688,7 +688,8 @@ nonsense = st.one_of(
 COLUMNS = (
     "number token request_id base_url mode state request destination promised seed samples work sources "
     "files charged cost expected_cost remaining_credits queue_time inference_time total_time seconds error "
-    "created_at submitted_at completed_at saved_at updated_at owner claimed_at resubmit_of superseded_by run"
+    "created_at submitted_at completed_at saved_at updated_at owner claimed_at resubmit_of superseded_by run "
+    "taken_at"
 ).split()
 
 

@@ -78,6 +78,8 @@ class Gateway:
         self, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None, greeting: bytes | None = None
     ) -> None:
         self.world = World(RealClock())
+        #: So far the Date of its answers is ahead of the clock, in seconds; None: there is no Date.
+        self.ahead: float | None = 0.0
         self._tls = tls
         self._greeting = greeting
         self._scripts: list[_Script] = []
@@ -228,7 +230,7 @@ class Gateway:
             if self._tls is not None:
                 sock = stack.enter_context(self._tls.wrap_socket(sock, server_side=True))
             reader = stack.enter_context(sock.makefile("rb"))
-            wire = Connection(sock, self._stopped)
+            wire = Connection(sock, self._stopped, self._date)
             while not self._stopped.is_set() and (came := read_request(reader)) is not None:
                 request = self._understood(host, number, *came)
                 if request.path == "/_kit/record":
@@ -239,6 +241,9 @@ class Gateway:
                     step = self._step(request)
                 if not wire.do(request, step) or request.headers.get("connection") == "close":
                     return
+
+    def _date(self) -> float | None:
+        return None if self.ahead is None else self.world.clock.wall() + self.ahead
 
     def _step(self, request: Request) -> Step:
         for script in self._scripts:

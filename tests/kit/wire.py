@@ -13,6 +13,7 @@ import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from email.utils import formatdate
 from typing import Any, Literal
 
 #: Longer than any wait that goes well, in seconds.
@@ -79,8 +80,11 @@ class Reply:
     def redirect(cls, to: str, status: int = 302) -> Reply:
         return cls(status, [("Location", to)])
 
-    def head(self) -> bytes:
+    def head(self, now: float | None = None) -> bytes:
+        """Return the head; with ``now`` (epoch seconds) as its Date, unless it has one."""
         lines = [f"HTTP/1.1 {self.status} {self.reason}", *(f"{name}: {text}" for name, text in self.headers)]
+        if now is not None and all(name.lower() != "date" for name, _ in self.headers):
+            lines.append(f"Date: {formatdate(now, usegmt=True)}")
         if self.length is not None:
             lines.append(f"Content-Length: {len(self.body) if self.length is True else int(self.length)}")
         if self.close or self.length is None:
@@ -244,11 +248,14 @@ def action(text: str) -> Action:
 
 
 class Connection:
-    """One client's socket, and how actions are done on it."""
+    """One client's socket, and how actions are done on it. ``now`` gives the Date of answers, if any."""
 
-    def __init__(self, sock: socket.socket, stopped: threading.Event) -> None:
+    def __init__(
+        self, sock: socket.socket, stopped: threading.Event, now: Callable[[], float | None]
+    ) -> None:
         self._sock = sock
         self._stopped = stopped
+        self._now = now
 
     def do(self, request: Request, step: Step) -> bool:
         """Carry a step out; True when the connection lives on."""
@@ -281,14 +288,14 @@ class Connection:
                 self._stopped.wait(seconds)
             case Cut(after, reply, end):
                 reply = reply or request.normal()
-                self._send(reply.head() + reply.body[:after])
+                self._send(reply.head(self._now()) + reply.body[:after])
                 if end == "reset":
                     # Let it arrive: a reset may overtake and discard what is still on its way.
                     self._stopped.wait(0.05)
                     self._reset()
             case Drip(interval, piece, reply):
                 reply = reply or request.normal()
-                data = reply.head() + reply.body
+                data = reply.head(self._now()) + reply.body
                 for place in range(0, len(data), piece):
                     self._send(data[place : place + piece])
                     if self._stopped.wait(interval):
@@ -309,7 +316,7 @@ class Connection:
             hold.stop_here()
             return self.do(request, hold.then or reply)
         half = len(reply.body) // 2 if hold.place == "half" else len(reply.body)
-        self._send(reply.head() + reply.body[:half])
+        self._send(reply.head(self._now()) + reply.body[:half])
         hold.stop_here()
         if hold.then is not None:
             return self.do(request, hold.then)
@@ -317,7 +324,7 @@ class Connection:
         return not reply.close and reply.length is not None
 
     def _say(self, reply: Reply) -> bool:
-        self._send(reply.head() + reply.body)
+        self._send(reply.head(self._now()) + reply.body)
         return not reply.close and reply.length is not None
 
     def _send(self, data: bytes) -> None:

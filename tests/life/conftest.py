@@ -186,8 +186,9 @@ def clock() -> SkippingClock:
 
 
 @pytest.fixture
-def server() -> Iterator[FaultServer]:
+def server(clock: SkippingClock) -> Iterator[FaultServer]:
     with FaultServer() as running:
+        running.wall = clock.wall
         gateway_script(running, polls=0, png=PICTURE)
         yield running
 
