@@ -139,6 +139,12 @@ class Declined(ChromaError):
     type = "declined"
 
 
+class LedgerRequired(ChromaError):
+    """What is asked for is in the job ledger alone, and that is switched off."""
+
+    type = "no_ledger"
+
+
 class InternalError(ChromaError):
     """A bug of ours, caught at the very top."""
 

@@ -23,6 +23,7 @@ from chroma_cli.errors import (
     Declined,
     ExitCode,
     InvalidParameters,
+    LedgerRequired,
     LimitError,
     Problem,
     UsageError,
@@ -373,17 +374,32 @@ class Run:
         """The job ledger; None when it is switched off or, after one warning, cannot be used."""
         if self.settings.no_ledger.value:
             return None
-        from chroma_cli.jobs.ledger import Ledger
         from chroma_cli.jobs.records import LedgerUnusable
 
         try:
-            opened = Ledger.open(self.settings.ledger_path, clock=self.clock, tell=self.output.warning)
+            return self._opened
         except LedgerUnusable as trouble:
             self.output.warning(trouble.words)
             return None
+
+    @cached_property
+    def _opened(self) -> Ledger:
+        from chroma_cli.jobs.ledger import Ledger
+
+        opened = Ledger.open(self.settings.ledger_path, clock=self.clock, tell=self.output.warning)
         self._closing.callback(opened.close)
         self._report_abandoned(opened)
         return opened
+
+    def required_ledger(self) -> Ledger:
+        """The ledger, for what cannot be answered without it. Raises :class:`LedgerRequired` when it is
+        switched off, :class:`~chroma_cli.jobs.records.LedgerUnusable` when it cannot be used."""
+        if self.settings.no_ledger.value:
+            raise LedgerRequired(
+                "Without the job ledger nobody knows which jobs there are.",
+                hint=f"Leave out {self.settings.no_ledger.source}.",
+            )
+        return self._opened
 
     def _report_abandoned(self, ledger: Ledger) -> None:
         """Jobs whose program ended between sending and hearing the answer: the next command says so."""
@@ -415,14 +431,19 @@ class Run:
         Raises :class:`LimitError` when there is no ledger.
         """
         from chroma_cli.jobs.book import Book
+        from chroma_cli.jobs.records import LedgerIncomplete, LedgerUnusable
 
-        if self.ledger is None:
+        try:
+            ledger = self.required_ledger()
+            if ledger.history_lost:  # found just now; whoever runs this again knows of it
+                ledger.check_complete()
+        except (LedgerRequired, LedgerUnusable, LedgerIncomplete) as trouble:
             raise LimitError(
-                "Many jobs are only made with the job ledger: it is what keeps them from being paid twice.",
-                hint="Leave out --no-ledger and CHROMA_NO_LEDGER, or see the warning above.",
-            )
+                f"{trouble.message} Many jobs are only made with it: it keeps them from being paid twice.",
+                hint=f"Nothing was sent. {trouble.hint}",
+            ) from trouble
         self.book = Book(
-            self.ledger,
+            ledger,
             self.clock,
             self.output.warning,
             required=True,
@@ -525,7 +546,7 @@ class Run:
     def farewell(self) -> None:
         """On a terminal, a command that opened the ledger mentions what is waiting there."""
         quiet = self.output.quiet or self.output.json or not self.output.stderr_is_terminal
-        ledger = self.__dict__.get("ledger")
+        ledger: Ledger | None = self.__dict__.get("_opened")
         if quiet or ledger is None:
             return
         from chroma_cli.cli import render

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 def pending(run: Run) -> list[JobRow]:
     """The jobs of this gateway that can be brought home now; the others, or that there are none, is told."""
     run.tells = lambda job: job.base_url == run.gateway_name
+    ledger = run.required_ledger()
     own = run.book.pending(run.gateway_name)
     left_behind = [job for job in own if _remains(run, job) is not None]
     for job in own:
@@ -50,6 +51,7 @@ def pending(run: Run) -> list[JobRow]:
     for job in busy:
         run.output.note(f"Job {job.number} is being worked on by another chroma; left alone.")
     waiting = [job for job in free if job not in busy]
+    jobsel.tell_of_missing(run, ledger, nothing=not waiting)
     if not waiting:
         run.output.note("Nothing else is pending." if own or others else "Nothing is pending.")
     return waiting

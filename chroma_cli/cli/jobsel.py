@@ -7,15 +7,25 @@ import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from chroma_cli.errors import Charged, InvalidParameters, NotFound, OutcomeUnknown, Problem, UsageError
+from chroma_cli.errors import (
+    Charged,
+    InvalidParameters,
+    LedgerRequired,
+    NotFound,
+    OutcomeUnknown,
+    Problem,
+    UsageError,
+)
 from chroma_cli.jobs.records import JobRow
 from chroma_cli.request import schema
 from chroma_cli.text import one_line
 
 if TYPE_CHECKING:
     from chroma_cli.cli.context import Run
+    from chroma_cli.jobs.ledger import Ledger
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 
 
 def check(idents: Sequence[str]) -> list[str]:
@@ -44,13 +54,26 @@ def tell_of(run: Run, idents: Sequence[str]) -> None:
     run.tells = lambda job: not {str(job.number), job.request_id}.isdisjoint(idents)
 
 
+def tell_of_missing(run: Run, ledger: Ledger, *, nothing: bool) -> None:
+    """Say when jobs may be missing in the ledger. Raises that where otherwise ``nothing`` would be told."""
+    from chroma_cli.jobs.records import LedgerIncomplete
+
+    try:
+        ledger.check_complete()
+    except LedgerIncomplete as missing:
+        if nothing:
+            raise
+        run.output.warning(f"{missing.message} {missing.hint}")
+
+
 def find(run: Run, ident: str) -> JobRow | None:
     """The job of this ledger; None for an id that it never saw, or when there is no ledger."""
     return run.book.get(ident, run.gateway_name)
 
 
-def stranger(run: Run, request_id: str) -> JobRow:
-    """A job that only its id is known of."""
+def stranger(run: Run, ident: str) -> JobRow:
+    """A job that only its id is known of; a number, where the ledger cannot be asked what it stands for."""
+    request_id = None if _NUMBER.fullmatch(ident) and not run.book.usable else ident
     return JobRow(
         number=0,
         token=secrets.token_hex(8),
@@ -69,7 +92,7 @@ def check_reachable(run: Run, job: JobRow) -> str:
     """The id to ask for. The key never goes to an address from an old row, so that must be this gateway's.
 
     Raises :class:`UsageError` for another gateway's job, :class:`OutcomeUnknown` or :class:`NotFound` for one
-    without an id.
+    without an id, and why the ledger cannot be asked for a number.
     """
     if job.base_url != run.gateway_name:
         option = "--sandbox" if job.base_url == "sandbox" else f"--base-url {job.base_url}"
@@ -80,6 +103,9 @@ def check_reachable(run: Run, job: JobRow) -> str:
         )
     if job.request_id is not None:
         return job.request_id
+    if job.number == 0:
+        run.required_ledger()
+        raise LedgerRequired("The job ledger could not be asked which job that is.", hint="Run this again.")
     if job.state in ("submitting", "unknown"):
         raise OutcomeUnknown(
             f"Job {job.number} has no request id: nobody knows whether its submit arrived.",

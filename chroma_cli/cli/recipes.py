@@ -72,6 +72,8 @@ def of_word(run: Run, word: str) -> Recipe:
         return of_file(path)
     [ident] = jobsel.check([word])
     job = jobsel.find(run, ident)
+    if job is None:
+        run.required_ledger()  # else nobody has looked
     if job is None or not job.request:
         raise NotFound(f"--from: {word} is no file, and no job of the ledger.", hint="See: chroma jobs")
     return Recipe(dict(job.request), request_id=job.request_id, seed=job.seed)

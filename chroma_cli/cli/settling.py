@@ -8,42 +8,28 @@ from typing import TYPE_CHECKING
 from chroma_cli import text
 from chroma_cli.cli import delivery, jobsel, render
 from chroma_cli.clock import Deadline
-from chroma_cli.errors import ChromaError, Declined, NotFound, UsageError
+from chroma_cli.errors import Declined, NotFound, UsageError
 from chroma_cli.images.destination import Destination
 from chroma_cli.jobs.records import JobRow
 from chroma_cli.request.builder import ImageRequest
 
 if TYPE_CHECKING:
     from chroma_cli.cli.context import Run
-    from chroma_cli.jobs.ledger import Ledger
 
 #: As for ``submit``, in seconds.
 _PATIENCE = 60.0
 
 
-class LedgerRequired(ChromaError):
-    type = "no_ledger"
-
-
-def required_ledger(run: Run) -> Ledger:
-    """The ledger, for commands that are about nothing else."""
-    if run.ledger is None:
-        raise LedgerRequired(
-            "There is no job ledger to look at.", hint="Leave out CHROMA_NO_LEDGER, or see the warning above."
-        )
-    return run.ledger
-
-
 def prune(run: Run, days: int) -> None:
     """Remove old settled jobs; never unsettled ones, nor this month's costs."""
-    removed = required_ledger(run).prune(days)
+    removed = run.required_ledger().prune(days)
     run.output.result(f"{removed} jobs removed", {"removed": removed})
 
 
 def forget(run: Run, ident: str) -> None:
     """Settle a job as not worth asking about any more."""
     jobsel.tell_of(run, [ident])
-    ledger = required_ledger(run)
+    ledger = run.required_ledger()
     job = _known(run, ident)
     if job.settled:
         raise UsageError(f"Job {job.number} is settled already: it is {job.state}.", job=job.number)
@@ -57,7 +43,7 @@ def resubmit(run: Run, ident: str) -> None:
     """Settle a job whose outcome nobody knows, and send the same request again as a new job."""
     run.output.require_stdout("print the request id")
     jobsel.tell_of(run, [ident])
-    ledger = required_ledger(run)
+    ledger = run.required_ledger()
     old = _known(run, ident)
     if old.base_url != run.gateway_name:
         jobsel.check_reachable(run, old)
@@ -102,7 +88,7 @@ def _ask(run: Run, old: JobRow, request: ImageRequest) -> None:
 
 def _known(run: Run, ident: str) -> JobRow:
     [ident] = jobsel.check([ident])
-    job = required_ledger(run).get(ident)
+    job = run.required_ledger().get(ident)
     if job is None:
         raise NotFound(f"There is no job {ident} in the ledger.", hint="See: chroma jobs")
     return job

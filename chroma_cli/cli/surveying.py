@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from chroma_cli import text
 from chroma_cli.cli import reporting
-from chroma_cli.errors import ChromaError, LimitError, OutputError, UsageError
+from chroma_cli.errors import ChromaError, OutputError, UsageError
 from chroma_cli.jobs import manifest as manifests
 from chroma_cli.jobs import planning, upkeep
 from chroma_cli.jobs.lock import Lock
@@ -170,10 +170,13 @@ def _costs(run: Run) -> Costs:
     return Costs(lambda request: book.highest_cost(gateway, *work_of(request)))
 
 
-def _plan(run: Run, source: Source) -> Plan:
+def _plan(run: Run, source: Source, *, to_make: bool = False) -> Plan:
+    """Look at files, lock and ledger; ``to_make``: nothing is to be bought before the ledger was asked."""
     standings = planning.survey(source.images, source.lock, source.cache)
     if all(one.state == "unchanged" for one in standings):  # nothing to ask the ledger
         return Plan((), source.images, (), ())
+    if to_make:
+        run.require_ledger()
     book, gateway = run.book, run.gateway_name
     standings = planning.recognise(standings, book, gateway, source.lock, source.cache)
     standings = planning.recognise_by_recipe(standings, source.lock, sandbox=_practises(run))
@@ -199,17 +202,14 @@ def _practises(run: Run) -> bool:
 def make(run: Run, source: Source, asked: Asked) -> None:
     """Make what is missing or has changed, and say how it went."""
     if run.settings.no_ledger.value:
-        raise LimitError(
-            "Many jobs are only made with the job ledger: it is what keeps them from being paid twice.",
-            hint=f"Leave out {run.settings.no_ledger.source}.",
-        )
+        run.require_ledger()  # says why that is no way
     from chroma_cli.cli import batching  # the engine, which --check has no use for
     from chroma_cli.cli.batching import Making
 
     with _alone(run, source), reporting.reports(run) as reports:
         source.read_lock()
         started = run.clock.monotonic()
-        plan = _plan(run, source)
+        plan = _plan(run, source, to_make=True)
         making = Making(
             run,
             asked,
@@ -227,7 +227,6 @@ def make(run: Run, source: Source, asked: Asked) -> None:
             for image, error in plan.blocked:
                 making.fail(image, error)
             if plan.works and not (making.errors and run.given["fail_fast"]):
-                run.require_ledger()
                 _check_places(run, plan.works)
                 if source.lock is not None:
                     source.lock.check_writable()

@@ -266,6 +266,23 @@ class Book:
             self._broken(trouble)
             return otherwise
 
+    def _looked_up(self, ask: Callable[[Entries], T], otherwise: T) -> T:
+        """As :meth:`_known`, for what decides whether something is bought or brought home: where the ledger
+        cannot be asked, nobody may take that for "there is nothing"."""
+        if self._ledger is None:
+            return otherwise
+        try:
+            return ask(self._ledger)
+        except LedgerUnusable as trouble:
+            if self._required:
+                raise LimitError(trouble.message, hint=trouble.hint) from trouble
+            raise
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is a ledger, and it has not failed yet."""
+        return self._ledger is not None
+
     def learnt(self, base_url: str, steps: int, pixels: int, samples: int) -> list[float]:
         """How long earlier jobs of such work took, in seconds; empty where nothing is known."""
         return self._known(lambda ledger: ledger.learnt(base_url, steps, pixels, samples), [])
@@ -276,7 +293,7 @@ class Book:
 
     def saved_at(self, base_url: str, paths: Container[str]) -> list[JobRow]:
         """The jobs of that gateway whose files were saved at one of these paths, newest first."""
-        return self._known(lambda ledger: ledger.saved_at(base_url, paths), [])
+        return self._looked_up(lambda ledger: ledger.saved_at(base_url, paths), [])
 
     def promised(self, job: JobRow | None = None) -> frozenset[str]:
         """The places that unsettled jobs, except this one, will write to."""
@@ -293,11 +310,11 @@ class Book:
 
     def pending(self, base_url: str) -> list[JobRow]:
         """The unsettled jobs of that gateway, oldest first."""
-        return self._known(lambda ledger: ledger.pending(base_url), [])
+        return self._looked_up(lambda ledger: ledger.pending(base_url), [])
 
     def elsewhere(self, base_url: str) -> list[JobRow]:
         """The unsettled jobs of all other gateways."""
-        return self._known(lambda ledger: ledger.elsewhere(base_url), [])
+        return self._looked_up(lambda ledger: ledger.elsewhere(base_url), [])
 
     def claim(self, row: JobRow) -> bool:
         """Take the job for this process; False when another one that is alive has it."""

@@ -21,6 +21,7 @@ import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, TypeVar
@@ -30,8 +31,8 @@ from chroma_cli.jobs import migrations
 from chroma_cli.jobs.answers import decoded
 from chroma_cli.jobs.entries import Entries
 from chroma_cli.jobs.owner import Owner
-from chroma_cli.jobs.records import JobRow, LedgerUnusable, Reason
-from chroma_cli.jobs.salvage import Salvage, read_rows, write_rows
+from chroma_cli.jobs.records import JobRow, LedgerIncomplete, LedgerUnusable, Reason
+from chroma_cli.jobs.salvage import READ_IN_FULL, Salvage, read_rows, write_rows
 from chroma_cli.jobs.together import Wish, Wishes, fulfil
 
 Result = TypeVar("Result")
@@ -48,6 +49,10 @@ _FRESH_STARTS: Final = 5
 _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
 _FORBIDDEN: Final = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH})
+#: What SQLite keeps beside the file.
+_BESIDE: Final = ("-journal", "-wal", "-shm")
+#: Pictures stay at the gateway for 7 days; a job that is older cannot be brought home any more.
+_PICTURE_SECONDS: Final = 7 * 86400.0
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_RIGHT: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
@@ -160,6 +165,22 @@ class Ledger(Entries):
         for wish, (outcome, failed) in zip(wishes, outcomes, strict=True):
             wish.settle(outcome, failed=failed)
 
+    def check_complete(self) -> None:
+        """Raise :class:`LedgerIncomplete` while jobs may be missing that could still be brought home: an
+        older ledger was set aside lately, and not all of it could be read."""
+        oldest = _name_aside(self.path, utc_text(max(0.0, self._clock.wall() - _PICTURE_SECONDS)))
+        names: list[str] = []
+        with contextlib.suppress(OSError):  # a folder that can be used, and not listed
+            names = sorted((entry.name for entry in self.path.parent.iterdir()), reverse=True)
+        for name in names:
+            aside = name.startswith(_name_aside(self.path, "")) and not name.endswith(_BESIDE)
+            if aside and name >= oldest and not self._read_in_full(name):
+                raise LedgerIncomplete(str(self.path.with_name(name)))
+
+    def _read_in_full(self, name: str) -> bool:
+        query = "SELECT 1 FROM facts WHERE name = ?"
+        return self._read(lambda db: db.execute(query, (READ_IN_FULL + name,)).fetchone() is not None)
+
     def _missing(self, number: int) -> LedgerUnusable:
         what = f"job {number} is not in it any more: the file was replaced while the job was running."
         return self._unusable("other", what)
@@ -253,9 +274,7 @@ class Ledger(Entries):
         if found > len(migrations.MIGRATIONS):
             self.close()
             what = f"a newer chroma made it (version {found}, this one knows {len(migrations.MIGRATIONS)})."
-            raise self._unusable(
-                "newer", what, hint="Update chroma, or set CHROMA_STATE_DIR to another folder."
-            )
+            raise self._unusable("newer", what)
         if connection.execute("PRAGMA journal_mode").fetchone()[0] != "delete":
             connection.execute("PRAGMA journal_mode = DELETE")
         if self._linked and found == 0 and not migrations.is_blank(connection):
@@ -267,7 +286,8 @@ class Ledger(Entries):
                 raise _NotWhole
         if self._salvaged is not None:
             rows, self._salvaged = self._salvaged, None
-            _transaction(connection, "BEGIN IMMEDIATE", lambda db: write_rows(db, rows))
+            now = self._clock.wall()
+            _transaction(connection, "BEGIN IMMEDIATE", lambda db: write_rows(db, rows, now))
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         try:
@@ -345,25 +365,27 @@ class Ledger(Entries):
                 return
             aside = _free_name(self.path, utc_text(self._clock.wall()))
             # The journal first: beside a fresh file, its pages would be played into that one.
-            for ending in ("-journal", "-wal", "-shm", ""):
+            for ending in (*_BESIDE, ""):
                 with contextlib.suppress(FileNotFoundError):
                     self.path.with_name(self.path.name + ending).rename(aside.with_name(aside.name + ending))
             _sync_folder(self.path.parent)
-        self._salvaged = salvage = _read_damaged(aside)
+        self._salvaged = salvage = replace(_read_damaged(aside), name=aside.name)
         self.history_lost = True
-        carried = (
-            f"{len(salvage.rows)} of its jobs could be read and were taken over, {salvage.unsettled} of them "
-            "unfinished; what it knew of others is lost to chroma."
-            if salvage.rows
-            else "The jobs in the old one are lost to chroma."
-        )
+        carried = "The jobs in the old one are lost to chroma."
+        if salvage.rows:
+            which = "All" if salvage.whole else str(len(salvage.rows))
+            rest = "" if salvage.whole else "; what it knew of others is lost to chroma"
+            carried = (
+                f"{which} of its jobs could be read and were taken over, {salvage.unsettled} of them"
+                f" unfinished{rest}."
+            )
         self._notify(
             f"The job ledger {self.path} was damaged. It is kept as {aside.name}, and a new one was begun. "
             f"{carried}"
         )
 
-    def _unusable(self, reason: Reason, what: str, hint: str | None = None) -> LedgerUnusable:
-        return LedgerUnusable(reason, what, path=str(self.path), hint=hint)
+    def _unusable(self, reason: Reason, what: str) -> LedgerUnusable:
+        return LedgerUnusable(reason, what, path=str(self.path))
 
     def _unusable_by_sqlite(self, error: Exception) -> LedgerUnusable:
         code = _code(error)
@@ -448,8 +470,8 @@ def _reason(error: OSError) -> str:
 
 
 def _free_name(path: Path, moment: str) -> Path:
-    """``NAME.damaged-TIME``, with a number when that is taken; colons are not allowed in names everywhere."""
-    stem = f"{path.name}.damaged-{moment.replace(':', '').replace('-', '')}"
+    """``NAME.damaged-TIME``, with a number when that is taken."""
+    stem = _name_aside(path, moment)
     taken = {entry.name for entry in path.parent.iterdir()}
     number = 1
     name = stem
@@ -457,6 +479,11 @@ def _free_name(path: Path, moment: str) -> Path:
         number += 1
         name = f"{stem}-{number}"
     return path.with_name(name)
+
+
+def _name_aside(path: Path, moment: str) -> str:
+    """The name for a ledger that is set aside; colons are not allowed in names everywhere."""
+    return f"{path.name}.damaged-{moment.replace(':', '').replace('-', '')}"
 
 
 @contextlib.contextmanager

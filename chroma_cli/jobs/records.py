@@ -35,6 +35,18 @@ _LAST_MOMENT: Final = 253402300799.0
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
+#: What a person can do about a ledger that cannot be used.
+_HINTS: Final[Mapping[Reason, str]] = {
+    "missing-dir": "Look at the folder that is named there, or at CHROMA_STATE_DIR.",
+    "read-only": "Look at the rights of the file and its folder; the jobs in it are not lost.",
+    "full": "Make room on that disk; the jobs in the ledger are not lost.",
+    "newer": "Update chroma, or set CHROMA_STATE_DIR to another folder.",
+    "damaged": "Move the file away: a new ledger is begun then. Jobs can be fetched by their request ids.",
+    "busy": "Run this again when the other chroma processes have ended.",
+    "other": "Look at what lies there, or set CHROMA_STATE_DIR to a folder of your own.",
+}
+
+
 class LedgerUnusable(ChromaError):
     """The ledger cannot be used; ``reason`` says why for programs, ``words`` for people."""
 
@@ -47,7 +59,24 @@ class LedgerUnusable(ChromaError):
             f"The job ledger {path} cannot be used: {what} "
             "If chroma is stopped between submitting and saving, it will not know the job any more."
         )
-        super().__init__(f"The job ledger {path} cannot be used: {what}", hint=hint)
+        super().__init__(f"The job ledger {path} cannot be used: {what}", hint=hint or _HINTS[reason])
+
+
+class LedgerIncomplete(ChromaError):
+    """Jobs may be missing in the ledger, since an older one was damaged: it lies at ``path``."""
+
+    type = "ledger"
+    default_hint = (
+        "Look in the provider's console for jobs of that time, and bring them home with: chroma fetch ID."
+        " When none is missing, move that file away."
+    )
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(
+            f"An older job ledger was damaged and is kept as {path}. Not all of it could be read, so jobs"
+            " that were in flight then may not be known here."
+        )
 
 
 class PlacePromised(OutputExists):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chroma_cli import text
-from chroma_cli.cli import options, settling
+from chroma_cli.cli import jobsel, options, settling
 from chroma_cli.cli.context import Run
 from chroma_cli.cli.options import Opt, takes
 from chroma_cli.cli.render import elsewhere_words, job_cells, job_object, unknown_words
@@ -48,9 +48,10 @@ def jobs(run: Run) -> None:
 
 
 def _show(run: Run, which: str, limit: int) -> None:
-    ledger = settling.required_ledger(run)
+    ledger = run.required_ledger()
     now = run.clock.wall()
     rows = ledger.recent(limit, which)  # type: ignore[arg-type]  # one of its three words
+    jobsel.tell_of_missing(run, ledger, nothing=which == "pending" and not rows)
     if run.output.json:
         for job in rows:
             run.output.result("", job_object(job))
