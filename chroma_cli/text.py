@@ -21,9 +21,11 @@ UNSAFE: Final = re.compile(f"[{_CONTROL}{_UNSEEN}]")
 
 # CI systems obey what stands in a log: GitHub's runner takes :: at the start of a line, also behind white
 # space, and ##[ anywhere; Azure's agent ##vso[ and TeamCity's ##teamcity[ anywhere.
-_COMMAND_AT_START: Final = r"(?:(?<=\n)|\A)[^\S\n]*::"
+_COMMAND_AT_START: Final = r"(?:(?<=[\r\n])|\A)[^\S\r\n]*::"
 _COMMAND_ANYWHERE: Final = r"#(?=#(?:|(?i:vso|teamcity))\[)"
 _CI_COMMAND: Final = re.compile(f"{_COMMAND_AT_START}|{_COMMAND_ANYWHERE}")
+
+_NOT_IN_A_NAME: Final = re.compile(f"[{_CONTROL}\t\n\u2028\u2029]|{_COMMAND_ANYWHERE}")
 
 #: Words that mean themselves in sh, bash, zsh and fish.
 _BARE: Final = re.compile(r"[A-Za-z0-9_./,@+-][A-Za-z0-9_./:,@+=-]*")
@@ -50,12 +52,17 @@ def one_line(text: str) -> str:
 def block(text: str) -> str:
     """Return ``text``, harmless like :func:`plain`, with every line but the first behind a bar, so that none
     of them looks like words of ours."""
-    return plain(text).replace("\n", "\n  | ")
+    return plain(text.replace("\r\n", "\n").replace("\n", "\n  | "))
 
 
-def fits_a_line(text: str) -> bool:
-    """Return whether the text can be a line of output as it is: it is one line, and no CI system obeys it."""
-    return "\n" not in text and "\r" not in text and _CI_COMMAND.search(text) is None
+def is_obeyed(text: str) -> bool:
+    """Return whether a CI system would take something in the text for a command."""
+    return _CI_COMMAND.search(text) is not None
+
+
+def fits_a_name(text: str) -> bool:
+    """Return whether a file may have this name: it can be typed, and printed as a line for scripts."""
+    return _NOT_IN_A_NAME.search(text) is None
 
 
 def sentence(text: str) -> str:

@@ -113,10 +113,10 @@ class Output:
             self._put(text.json_line({"schema": SCHEMA, **value}).encode())
 
     def path(self, path: str, value: Mapping[str, Any] | None = None) -> None:
-        """One path of the result, byte for byte for scripts; escaped on a terminal, and where it would be
-        several lines or a command to a CI system."""
-        if self.json or self.stdout_is_terminal or not text.fits_a_line(path):
-            self.result(path, value)
+        """One path of the result, byte for byte for scripts; escaped on a terminal, and where a CI system would
+        obey it."""
+        if self.json or self.stdout_is_terminal or text.is_obeyed(path):
+            self.result(text.plain(path.replace("\n", "\\x0a")), value)
         else:
             self._put(os.fsencode(path))
 

@@ -39,7 +39,7 @@ def reports(run: Run) -> Iterator[list[Report]]:
         raise
     wrong = _write_reports(run, found, targets)
     if wrong:
-        raise OutputError("\n".join(wrong))
+        raise OutputError(*wrong)
 
 
 def money_words(report: Report) -> str:

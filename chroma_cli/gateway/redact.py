@@ -11,6 +11,8 @@ import re
 from typing import Final
 from urllib.parse import quote, unquote
 
+from chroma_cli.text import UNSAFE
+
 HIDDEN: Final = "[key]"
 #: Shorter keys would turn ordinary words into holes; the gateway's have 19 characters.
 _SHORTEST_HIDDEN: Final = 4
@@ -21,10 +23,6 @@ TEXT_LIMIT: Final = 2000
 
 #: Whole escape sequences go first, so that no "[31m" stays behind.
 _ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
-#: C0 and C1 controls, direction overrides, invisible characters.
-_CONTROLS: Final = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
-)
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 _USERINFO: Final = re.compile(r"(?<=://)[^/@\s]+@")
 
@@ -32,8 +30,7 @@ _USERINFO: Final = re.compile(r"(?<=://)[^/@\s]+@")
 def clean(text: str) -> str:
     """Printable text: newlines stay, tabs become spaces, other control characters vanish."""
     text = _ESCAPES.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
-    text = _CONTROLS.sub("", text).replace("\t", " ")
-    return _SURROGATES.sub("\ufffd", text)
+    return UNSAFE.sub("", _SURROGATES.sub("\ufffd", text)).replace("\t", " ")
 
 
 class Redactor:

@@ -13,7 +13,6 @@ import html
 import io
 import json
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -24,6 +23,7 @@ from urllib.parse import quote
 from chroma_cli.errors import BrokenImage, UsageError
 from chroma_cli.images import fields
 from chroma_cli.images.cards import Card, thumbnail
+from chroma_cli.text import CONTROL
 
 THUMBNAIL: Final = 320
 _THUMBNAILS: Final = (32, 1024)
@@ -37,7 +37,6 @@ _LONG_FIELDS: Final = frozenset(("prompt", "negative prompt"))
 _KEY: Final = 32
 #: In the head of every page.
 _MARK: Final = b'<meta name="generator" content="chroma">'
-_UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def is_gallery(path: Path) -> bool:
@@ -249,7 +248,7 @@ def json_block(value: object) -> bytes:
 
 def _text(text: str) -> str:
     """Text as it stands between tags or in quotes; what no file can hold becomes a mark."""
-    return html.escape(_UNPRINTABLE.sub("\ufffd", text), quote=True)
+    return html.escape(CONTROL.sub("\ufffd", text), quote=True)
 
 
 def _bytes(text: str) -> bytes:

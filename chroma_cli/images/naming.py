@@ -51,7 +51,7 @@ _RESERVED: Final = frozenset(
     ("con", "prn", "aux", "nul", "conin$", "conout$")
     + tuple(f"{port}{digit}" for port in ("com", "lpt") for digit in "0123456789¹²³")
 )
-_UNSAFE: Final = re.compile(r'[<>:"/\\|?*]')
+_UNSAFE: Final = re.compile(r'[<>:"/\\|?*]|#(?=#)')
 
 
 def slug(prompt: str) -> str:

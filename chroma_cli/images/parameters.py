@@ -12,7 +12,6 @@ of its samplers and schedules; a value with a comma, colon or newline in it stan
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,6 +19,7 @@ from typing import Any, Final
 from chroma_cli.request import schema, values
 from chroma_cli.request.builder import ImageRequest
 from chroma_cli.request.values import Unfit
+from chroma_cli.text import CONTROL
 
 MODEL: Final = "Chroma"
 #: What a picture of the practice gateway says instead: no model has painted it.
@@ -50,8 +50,6 @@ SCHEDULE_LABELS: Final = {
     "sgm_uniform": "SGM Uniform",
     "simple": "Simple",
 }
-#: Control characters but newline and tab, and halves of characters.
-_REFUSED: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _LONG_WORDS: Final = (("dpmpp", "dpm++"), ("ancestral", "a"))
 
 
@@ -250,4 +248,4 @@ def _prompts(lines: list[str]) -> tuple[str, str]:
 
 def _clean(prompt: str) -> str:
     """Without what no prompt may hold here."""
-    return _REFUSED.sub("", prompt).strip()
+    return CONTROL.sub("", prompt).strip()

@@ -21,11 +21,11 @@ from chroma_cli.errors import OutputError, UsageError
 from chroma_cli.gateway import values
 from chroma_cli.images import disk
 from chroma_cli.images.naming import FORMAT_OF_ENDING, split_ending
+from chroma_cli.text import fits_a_name
 
 VERSION: Final = 1
 _MOST_BYTES: Final = 256 * 1024 * 1024
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
-_BAD_IN_PATH: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _LARGEST: Final = 2**63 - 1
 _CONFLICT: Final = re.compile("^(<{7}|={7}|>{7})( |\r?$)", re.MULTILINE)
 _ADVICE: Final = (
@@ -207,7 +207,7 @@ def _checked_cost(value: object) -> float | None:
 
 def _checked_path(path: object) -> str:
     """A relative path in its plain spelling; ``..`` only in front, where it is an allowed outside."""
-    if not isinstance(path, str) or not path or _BAD_IN_PATH.search(path):
+    if not isinstance(path, str) or not path or not fits_a_name(path):
         raise ValueError("a path makes no sense")
     parts = path.split("/")
     while parts[0] == ".." and len(parts) > 1:

@@ -7,7 +7,6 @@ Only text decides what an output means (a folder ends in ``/``), so that all mac
 from __future__ import annotations
 
 import os
-import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +19,11 @@ from chroma_cli.images.naming import Template
 from chroma_cli.request import values
 from chroma_cli.request.builder import ImageRequest
 from chroma_cli.request.schema import SEED_SERVER
+from chroma_cli.text import fits_a_name
 
 #: File systems take so many bytes in one part of a path, and the system in all of it.
 _PART_MAX: Final = 255
 _PATH_MAX: Final = 4000
-#: Control characters, line ends and halves of characters.
-_BAD: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 #: Tells keys from paths; no path begins with it.
 _KEY: Final = "key: "
 
@@ -260,7 +258,7 @@ def _checked_text(output: object) -> str:
         raise UsageError("it is empty; name a file, a folder that ends in /, or a template")
     if output == STDOUT:
         raise UsageError("a manifest makes files; - (stdout) cannot be one")
-    if _BAD.search(output):
+    if not fits_a_name(output):
         raise UsageError(f"{values.show(output)} holds characters that no file name should have")
     return output.replace("\\", "/") if os.name == "nt" else output
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from chroma_cli.text import one_line
+
 Outcome = Literal["made", "unchanged", "kept", "failed", "unknown", "unfinished", "not started"]
 
 #: The order in which outcomes are told.
@@ -152,8 +154,9 @@ def _attribute(text: str) -> str:
 
 def _plain(text: str) -> str:
     """Text that stays text in a table of Markdown, on one line."""
-    line = " ".join(_NOT_XML.sub("", text).split())
-    return _MARKDOWN.sub(lambda hit: f"&#{ord(hit[1])};" if hit[1] in "<>|&@" else f"\\{hit[1]}", line)
+    return _MARKDOWN.sub(
+        lambda hit: f"&#{ord(hit[1])};" if hit[1] in "<>|&@" else f"\\{hit[1]}", one_line(text)
+    )
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
