@@ -6,19 +6,23 @@ them is ``-``, what comes from stdin. A file ``canary`` would appear where a she
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kit import Ended, Gateway, Reply, png
 
 from chroma_cli.cli import prompt as prompts
-from chroma_cli.images.recipe import Recipe
+from chroma_cli.images.containers import embed
+from chroma_cli.images.recipe import Recipe, metadata
 from chroma_cli.text import command_line
 
 SHELLS = {
@@ -305,3 +309,54 @@ def test_recipes(room: Room, shell: list[str], tmp_path: Path) -> None:
                 if named
                 else words[words.index("--negative-prompt") + 1] == word
             )
+
+
+@pytest.fixture
+def picture(work: Path) -> Path:
+    """A picture of a stranger, whose prompt would leave its quotes."""
+    path = work / "it's.png"
+    found = metadata(Recipe({"prompt": "".join(CANARY)}, seed=7), "full")
+    with path.open("wb") as file:
+        embed(io.BytesIO(png(1)), "png", found, file.write)
+    return path
+
+
+def test_inspect_and_the_gallery(room: Room, chroma: Callable[..., Ended], picture: Path) -> None:
+    line = chroma("inspect", "--command", picture).out.removesuffix("\n")
+    harmless(line)
+    assert chroma("inspect", "--json", picture).one["command"] == line
+    assert chroma("gallery", picture.parent, "-o", "page.html").code == 0
+    assert (
+        json.dumps(line).replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
+        in Path("page.html").read_text()
+    )
+    for shell in SHELLS.values():
+        if shutil.which(shell[0], path=PATH):
+            [(words, _)] = room.run(shell, [line])
+            assert words == ["generate", "--seed", "7", "".join(CANARY)]
+
+
+def test_hints(room: Room, gateway: Gateway, chroma: Callable[..., Ended], work: Path) -> None:
+    names = [
+        "-x.jsonl",
+        "=ls '\\'!$(touch canary).jsonl",
+        "\\'; touch canary; '.jsonl",
+        "\u202ecat\t.jsonl",
+    ]
+    lines = []
+    for name in names:
+        Path(name).write_text('{"prompt": "a fox", "output": "fox.png"}')
+        ended = chroma("batch", "--check", "--", name)
+        lines.append(ended.err.partition("Make them with: ")[2].removesuffix("\n"))
+    identifier = "--pending"
+    gateway.on("submit", Reply.json({"request_id": identifier, "status": "QUEUED"}))
+    ended = chroma("submit", "a fox", "--base-url", gateway.base_url)
+    assert ended.out == identifier + "\n"
+    lines.append(ended.err.rpartition("with: ")[2].removesuffix("\n"))
+    meant = [["batch", name if name[0] != "-" else f"./{name}"] for name in names]
+    meant.append(["fetch", "--wait", "--base-url", gateway.base_url, "--", identifier])
+    for shell in SHELLS.values():
+        if shutil.which(shell[0], path=PATH):
+            assert [words for words, _ in room.run(shell, lines)] == meant
+    gateway.on("status", Reply.json({"status": "FAILED", "error": "no"}), always=True)
+    assert chroma(*meant[-1]).code == 6  # and it is taken as an id
