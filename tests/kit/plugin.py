@@ -11,7 +11,12 @@ import pytest
 
 from kit.clock import SkippingClock
 from kit.gateway import Gateway
+from kit.matrix import Matrix, compare
 from kit.running import KEY, Ended, Programs, in_process
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record", action="store_true", help="write the reviewed JSON files of tests anew")
 
 
 @pytest.fixture
@@ -88,3 +93,23 @@ def ledger_rows(work: Path) -> Iterator[Callable[[], list[dict[str, Any]]]]:
 
     yield rows
     programs.clear_up()
+
+
+@pytest.fixture
+def matrix(
+    tmp_path: Path,
+    gateway: Gateway,
+    clock: SkippingClock,
+    chroma: Callable[..., Ended],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> Matrix:
+    """Cases written down in reviewed JSON: see :mod:`kit.matrix`."""
+    record = bool(request.config.getoption("--record"))
+    return Matrix(tmp_path / "cells", gateway, clock, chroma, monkeypatch, record)
+
+
+@pytest.fixture
+def recorded(request: pytest.FixtureRequest) -> Callable[[dict[str, Any], Path], None]:
+    """``recorded(cells, path)`` compares with a reviewed JSON file, or writes it (``--record``)."""
+    return partial(compare, record=bool(request.config.getoption("--record")))

@@ -133,6 +133,13 @@ def check_home(case: Case, forks: Forks, second: Ended, known: set[str]) -> None
             assert row["cost"] == 0.055 or (sync and row["cost"] is None), row
             assert there == case.files(prompt), "complete and not there"
             assert sorted(one["path"] for one in row["files"]) == [str(path) for path in there]
+        elif row is not None and row["status"] == "FAILED":
+            # the half of a blocking answer that was on the disk, and cannot be had again
+            assert sync and (row["charged"], second.code) == ("yes", 9), row
+            assert case.left_over() == {f"{path}.broken" for path in case.files(prompt)}
+            for path in case.left_over():
+                Path(path).unlink()
+            return
         elif row is not None:
             # a blocking call that was answered is known to be paid, and has nothing to fetch again
             assert (row["status"], row["charged"] == "unknown" or sync) == ("UNKNOWN", True), row
