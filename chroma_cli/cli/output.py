@@ -113,8 +113,8 @@ class Output:
             self._put(text.json_line({"schema": SCHEMA, **value}).encode())
 
     def path(self, path: str, value: Mapping[str, Any] | None = None) -> None:
-        """One path of the result, byte for byte for scripts; escaped on a terminal, and where a CI system would
-        obey it."""
+        """One path of the result, byte for byte for scripts; escaped on a terminal, and where a CI system
+        would obey it."""
         if self.json or self.stdout_is_terminal or text.is_obeyed(path):
             self.result(text.plain(path.replace("\n", "\\x0a")), value)
         else:
