@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import signal
 from collections.abc import Iterable, Sequence
 from enum import IntEnum, StrEnum
 from typing import Any, ClassVar
@@ -29,6 +30,7 @@ class ExitCode(IntEnum):
     UNAVAILABLE = 9
     OUTPUT = 10
     SOME_FAILED = 11
+    TERMINAL_LOST = 129
     INTERRUPTED = 130
     TERMINATED = 143
 
@@ -68,7 +70,7 @@ class ChromaError(Exception):
     reads as "no" until someone who knows more says otherwise, at the latest ``cli.main`` for the whole run.
     """
 
-    exit_code: ClassVar[ExitCode] = ExitCode.ERROR
+    exit_code: int = ExitCode.ERROR
     type: ClassVar[str] = "error"
     default_hint: ClassVar[str | None] = None
 
@@ -396,7 +398,12 @@ class SomeUnfinished(ChromaError):
     type = "some_unfinished"
 
 
-# --- 130, 143: stopped from outside ----------------------------------------------------------------------
+# --- 129, 130, 143: stopped from outside ------------------------------------------------------------------
+
+
+class TerminalLost(ChromaError):
+    exit_code = ExitCode.TERMINAL_LOST
+    type = "terminal_lost"
 
 
 class Interrupted(ChromaError):
@@ -405,9 +412,32 @@ class Interrupted(ChromaError):
 
 
 class Terminated(ChromaError):
+    """By SIGTERM; a rarer signal (SIGUSR1, SIGXCPU …) gives it an exit code of its own."""
+
     exit_code = ExitCode.TERMINATED
     type = "terminated"
 
 
 class TerminationRequest(KeyboardInterrupt):
-    """SIGTERM, raised by the signal handler; a KeyboardInterrupt so that nothing swallows it."""
+    """SIGTERM, or the signal of another ``number``, raised by the signal handler; a KeyboardInterrupt so that
+    nothing swallows it."""
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__()
+        self.number = number
+
+
+def stopped(stop: KeyboardInterrupt, words: str = ".", **more: Any) -> ChromaError:
+    """Return the error for a program that a signal has ended, with the exit code that shells give: 128 and
+    the signal's number. ``words`` follow "Interrupted", "Terminated" or "Terminal lost"."""
+    number = stop.number if isinstance(stop, TerminationRequest) else signal.SIGINT
+    named: dict[int, tuple[type[ChromaError], str]] = {
+        129: (TerminalLost, "Terminal lost"),
+        130: (Interrupted, "Interrupted"),
+        143: (Terminated, "Terminated"),
+    }
+    rare = (Terminated, f"Terminated by {signal.Signals(number).name}")
+    kind, word = named.get(128 + number, rare)
+    error = kind(f"{word}{words}", **more)
+    error.exit_code = 128 + number
+    return error

@@ -71,7 +71,7 @@ def test_every_exit_code_but_0_belongs_to_an_error() -> None:
 
 
 def test_the_codes_are_the_promised_ones() -> None:
-    assert [int(code) for code in ExitCode] == [*range(12), 130, 143]
+    assert [int(code) for code in ExitCode] == [*range(12), 129, 130, 143]
 
 
 def test_the_first_who_knows_the_job_names_it() -> None:

@@ -23,8 +23,8 @@ from chroma_cli.errors import (
     OutputExists,
     SomeFailed,
     SomeUnfinished,
-    Terminated,
     TerminationRequest,
+    stopped,
     unexpected,
 )
 from chroma_cli.jobs.planning import Work
@@ -137,7 +137,7 @@ class Making:
                         batch.stop()
                         run.output.warning(f"Stopping: {_in_flight(batch)} Ctrl-C again: leave at once.")
         except KeyboardInterrupt as stop:
-            if not batch.stopping:
+            if not batch.stopping or isinstance(stop, TerminationRequest):
                 self._hear_ids(batch)
             batch.close()
             with self._halting(batch):
@@ -362,7 +362,6 @@ class Making:
     def _left(self, stop: KeyboardInterrupt, batch: Batch) -> ChromaError:
         if batch.halted is not None:
             self.run.output.trouble(batch.halted.message)
-        kind = Terminated if isinstance(stop, TerminationRequest) else Interrupted
         behind = [ended.error for ended in batch.unfinished]
         sending = sum(isinstance(error, OutcomeUnknown) for error in behind)
         running = len(behind) - sending
@@ -375,8 +374,9 @@ class Making:
                 " What was not answered is not sent again by itself, because it may be paid for already:"
                 " see chroma jobs --pending."
             )
-        return kind(
-            f"{kind.__name__}: {jobs}. Each job that completes is charged; the job ledger knows them all.",
+        return stopped(
+            stop,
+            f": {jobs}. Each job that completes is charged; the job ledger knows them all.",
             hint=hint,
         )
 

@@ -13,12 +13,10 @@ from chroma_cli.cli import jobsel, render
 from chroma_cli.clock import Deadline
 from chroma_cli.errors import (
     Charged,
-    Interrupted,
     NotFinished,
     OutputError,
-    Terminated,
-    TerminationRequest,
     UsageError,
+    stopped,
 )
 from chroma_cli.images import destination as places
 from chroma_cli.images import preflight
@@ -78,9 +76,9 @@ def telling_what_is_left(run: Run) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        kind = Terminated if isinstance(stop, TerminationRequest) else Interrupted
-        raise kind(
-            f"{kind.__name__} while fetching; the jobs go on, and each is charged when it completes.",
+        raise stopped(
+            stop,
+            " while fetching; the jobs go on, and each is charged when it completes.",
             hint=f"Bring the rest home with: {run.fetch_command(None)}",
             charged=Charged.UNKNOWN,
         ) from None

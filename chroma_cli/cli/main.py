@@ -6,23 +6,20 @@ answered without Typer.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import importlib
-import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import FrameType
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from chroma_cli import __version__, settings
+from chroma_cli.cli import signals
 from chroma_cli.errors import (
     ChromaError,
     Interrupted,
-    Terminated,
-    TerminationRequest,
     UsageError,
+    stopped,
     unexpected,
 )
 
@@ -70,7 +67,7 @@ def entry() -> None:
     gc.set_threshold(20_000)
     code = main(sys.argv[1:])
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said: no traceback from Python's own exit
+        signals.ignore_late_ones()
         if hasattr(gc, "freeze"):  # nor a last search through all that is loaded for what could be freed
             gc.freeze()
     sys.exit(code)
@@ -80,9 +77,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; never raises, whatever happens below."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _version() if args in (["--version"], ["-V"]) else _main(args)
+        if args in (["--version"], ["-V"]):
+            return _version()
+        with signals.as_exceptions():
+            return _main(args)
     except KeyboardInterrupt as stop:  # again, while the first one was being answered; or at the very start
-        return int((Terminated if isinstance(stop, TerminationRequest) else Interrupted).exit_code)
+        return int(stopped(stop).exit_code)
 
 
 def _main(args: list[str]) -> int:
@@ -101,14 +101,11 @@ def _main(args: list[str]) -> int:
 def _attempt(run: Run, work: Callable[[], int]) -> int:
     """The exit code of this work; how it ended, where that was not well, is told."""
     try:
-        with _termination():
-            return work()
+        return work()
     except ChromaError as error:
         return _end(run, error)
     except KeyboardInterrupt as stop:
-        if isinstance(stop, TerminationRequest):
-            return _end(run, Terminated("Terminated."))
-        return _end(run, Interrupted("Interrupted."))
+        return _end(run, stopped(stop))
     except Exception as bug:  # the last resort: a bug becomes an honest error, not a traceback
         return _end(run, unexpected(bug))
 
@@ -211,20 +208,3 @@ def _helper(run: Run, name: str | None) -> Callable[[bool], None]:
         raise typer.Exit(0)
 
     return show
-
-
-@contextlib.contextmanager
-def _termination() -> Iterator[None]:
-    """SIGTERM becomes an exception, so that it ends as tidily as Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise TerminationRequest
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -23,6 +23,7 @@ EXIT_CODES = {
     ExitCode.UNAVAILABLE: "no gateway, no network, no usable answer, or the outcome of a submit is unknown",
     ExitCode.OUTPUT: "the output could not be written where it was asked",
     ExitCode.SOME_FAILED: "some jobs of several failed",
+    ExitCode.TERMINAL_LOST: "the terminal was lost",
     ExitCode.INTERRUPTED: "interrupted",
     ExitCode.TERMINATED: "terminated",
 }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from chroma_cli.errors import Interrupted, Terminated, TerminationRequest
+from chroma_cli.errors import stopped
 from chroma_cli.request import schema
 from chroma_cli.request.schema import Parameter
 
@@ -262,10 +262,8 @@ def bind(command: Command, run: Run, show_help: Callable[[bool], None]) -> Calla
         run.take(given)
         try:
             command(run)
-        except TerminationRequest:  # Typer would end the program with 130 and without a word
-            raise Terminated("Terminated.") from None
-        except KeyboardInterrupt:
-            raise Interrupted("Interrupted.") from None
+        except KeyboardInterrupt as stop:  # Typer would end the program with 130 and without a word
+            raise stopped(stop) from None
 
     call.__doc__ = command.__doc__
     call.__name__ = command.__name__

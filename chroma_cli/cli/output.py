@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TextIO
 
 from chroma_cli import text
@@ -306,14 +306,16 @@ class Output:
             yield _Lines(self)
             return
         utf = (self._stderr and self._stderr.encoding or "").lower().replace("-", "") == "utf8"
+        status = self.console.status("", spinner="dots" if utf else "line", refresh_per_second=10)
         with self._guarding_stderr():
-            status = self.console.status("", spinner="dots" if utf else "line", refresh_per_second=10)
-            with status:
-                self._status = status
-                try:
-                    yield _Spinner(status)
-                finally:
-                    self._status = None
+            status.start()
+        self._status = status
+        try:
+            yield _Spinner(status, self._guarding_stderr)
+        finally:
+            self._status = None
+            with self._guarding_stderr():
+                status.stop()
 
     @contextlib.contextmanager
     def _out_of_the_way(self) -> Iterator[None]:
@@ -439,13 +441,17 @@ class _Lines:
 
 
 class _Spinner:
-    def __init__(self, status: Status) -> None:
+    def __init__(
+        self, status: Status, guarding: Callable[[], contextlib.AbstractContextManager[None]]
+    ) -> None:
         self._status = status
+        self._guarding = guarding
 
     def update(self, words: str) -> None:
         from rich.text import Text
 
-        self._status.update(Text(text.one_line(words)))
+        with self._guarding():
+            self._status.update(Text(text.one_line(words)))
 
     def line(self, words: str) -> None:
         self.update(words)

@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 #: Longest nap of the waiting side: a Ctrl-C on a platform that cannot interrupt a lock is seen this soon.
 _NAP: Final = 0.25
+#: So much longer than planned a nap may take on a busy machine (seconds).
+_LATE: Final = 1.0
 
 
 class Sink(Protocol):
@@ -106,6 +108,23 @@ def _cut(sock: Any) -> None:
             return  # closed, or not connected yet
 
 
+class _Napping:
+    """Short sleeps that tell the time in which the program ran.
+
+    A program that was stopped (Ctrl-Z, SIGSTOP) goes on with all its time-outs over, and with answers in its
+    sockets that nobody has read yet: what a nap took too long does not count.
+    """
+
+    def __init__(self, nap: Callable[[float], object]) -> None:
+        self._nap = nap
+        self.elapsed = 0.0
+
+    def nap(self, seconds: float) -> None:
+        since = time.monotonic()
+        self._nap(seconds)
+        self.elapsed += min(time.monotonic() - since, seconds + _LATE)
+
+
 class _Watchdog:
     """Gives up exchanges whose time is over, for those that run in the thread of their caller."""
 
@@ -113,6 +132,7 @@ class _Watchdog:
         self._lock = threading.Lock()
         self._ends: dict[Gate, float] = {}
         self._awake = False
+        self._time = _Napping(time.sleep)
 
     @contextlib.contextmanager
     def watching(self, gate: Gate, seconds: float) -> Iterator[None]:
@@ -120,7 +140,7 @@ class _Watchdog:
             if not self._awake:
                 threading.Thread(target=self._watch, name="chroma-http-watch", daemon=True).start()
                 self._awake = True
-            self._ends[gate] = time.monotonic() + seconds
+            self._ends[gate] = self._time.elapsed + seconds
         try:
             yield
         finally:
@@ -129,10 +149,9 @@ class _Watchdog:
 
     def _watch(self) -> None:
         while True:
-            time.sleep(_NAP)
-            now = time.monotonic()
+            self._time.nap(_NAP)
             with self._lock:
-                over = [gate for gate, end in self._ends.items() if end <= now]
+                over = [gate for gate, end in self._ends.items() if end <= self._time.elapsed]
             for gate in over:
                 gate.abandon()
 
@@ -191,12 +210,12 @@ class Flight(Generic[T]):
 
     def wait(self, seconds: float) -> bool:
         """Wait that long in real time; True when the work has ended. Ctrl-C comes through at once."""
-        end = time.monotonic() + seconds
+        waited = _Napping(lambda nap: self._out.acquire(timeout=nap))
         while not self._ended:
-            left = end - time.monotonic()
+            left = seconds - waited.elapsed
             if left <= 0:
                 return False
-            self._out.acquire(timeout=min(left, _NAP))
+            waited.nap(min(left, _NAP))
         return True
 
     def result(self) -> T:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from chroma_cli import errors
 from chroma_cli.clock import utc_text
 from chroma_cli.errors import (
     Charged,
     ChromaError,
     Expired,
     GenerationFailed,
-    Interrupted,
     NotFound,
-    Terminated,
-    TerminationRequest,
 )
 from chroma_cli.jobs.records import RESULT_SECONDS, JobRow
 
@@ -72,16 +70,14 @@ def not_found(job: JobRow, error: NotFound, *, over: bool, now: float) -> NotFou
 
 
 def stopped(job: JobRow, stop: KeyboardInterrupt, charged: Charged) -> ChromaError:
-    """Ctrl-C or SIGTERM: what happens to the job, by where it stood."""
-    kind: type[ChromaError] = Terminated if isinstance(stop, TerminationRequest) else Interrupted
-    word = "Terminated" if kind is Terminated else "Interrupted"
+    """Ctrl-C or a signal: what happens to the job, by where it stood."""
     where = {
-        "submitting": "before anything was sent; no job was made.",
+        "submitting": " before anything was sent; no job was made.",
         "failed": "; no job was made.",
-        "unknown": "before the gateway said whether it took the job.",
-        "completed": "while saving; the picture is ready.",
-    }.get(job.state, "while waiting; the job goes on and is charged when it completes.")
-    return kind(f"{word} {where}".replace(" ;", ";"), charged=charged)
+        "unknown": " before the gateway said whether it took the job.",
+        "completed": " while saving; the picture is ready.",
+    }.get(job.state, " while waiting; the job goes on and is charged when it completes.")
+    return errors.stopped(stop, where, charged=charged)
 
 
 def advice(job: JobRow, error: ChromaError, pick_up: str) -> str | None:

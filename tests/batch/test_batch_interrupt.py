@@ -22,7 +22,11 @@ Listing = Callable[..., Path]
 def started(*args: str) -> Iterator[subprocess.Popen[bytes]]:
     """``chroma batch`` as a process of its own, gone at the end whatever happens."""
     process = subprocess.Popen(
-        command("batch", *args), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        command("batch", *args),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        bufsize=0,  # a line that is read takes nothing of the next one with it
     )
     try:
         yield process

@@ -71,12 +71,14 @@ def test_the_version(chroma: Chroma, args: list[str]) -> None:
 def test_as_a_module_and_as_a_script(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_process("--version").out == f"chroma {chroma_cli.__version__}\n"
     monkeypatch.setattr(sys, "argv", ["chroma", "--version"])
-    before = signal.getsignal(signal.SIGINT)
+    late = [getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in late}  # ignored when all is said
     try:
         with pytest.raises(SystemExit) as caught:
             entry()
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert caught.value.code == 0
 
 

@@ -273,12 +273,17 @@ class Programs:
 
     @contextlib.contextmanager
     def terminal(
-        self, *argv: str | Path, stdout: bool = True, env: Mapping[str, str] | None = None
+        self,
+        *argv: str | Path,
+        stdout: bool = True,
+        env: Mapping[str, str] | None = None,
+        command: list[str] | None = None,
     ) -> Iterator[Terminal]:
-        """Run with stdin and stderr, and stdout unless told otherwise, on a pseudo-terminal."""
+        """Run with stdin and stderr, and stdout unless told otherwise, on a pseudo-terminal; ``command`` in
+        place of the program's own."""
         master, slave = os.openpty()
         process = subprocess.Popen(
-            self.command(*argv),
+            [*command, *map(str, argv)] if command else self.command(*argv),
             stdin=slave,
             stdout=slave if stdout else subprocess.PIPE,
             stderr=slave,
