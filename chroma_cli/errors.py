@@ -165,17 +165,20 @@ def unexpected(bug: Exception) -> ChromaError:
     if isinstance(bug, ChromaError):
         return bug
     error: ChromaError
-    if isinstance(bug, MemoryError):
+    words = str(bug)
+    if isinstance(bug, MemoryError) or "can't allocate lock" in words or "failed to map segment" in words:
         error = OutOfResources("There is not enough memory.", hint="Allow more memory, or use fewer --jobs.")
-    elif isinstance(bug, RuntimeError) and "start new thread" in str(bug):
+    elif isinstance(bug, RuntimeError) and "start new thread" in words:
         error = OutOfResources(
             "The system allows no more threads.",
             hint="Allow more processes or memory (ulimit -u, ulimit -v).",
         )
     elif isinstance(bug, OSError) and bug.errno in (errno.EMFILE, errno.ENFILE):
         error = OutOfResources("No more files may be open.", hint="Allow more of them (ulimit -n).")
+    elif isinstance(bug, FileNotFoundError) and bug.filename is None:  # as only the working folder has it
+        error = OutputError("The working folder is gone.", hint="Change to a folder that is there.")
     else:
-        error = InternalError(f"{type(bug).__name__}: {bug}")
+        error = InternalError(f"{type(bug).__name__}: {words}")
     error.__cause__ = bug
     return error
 

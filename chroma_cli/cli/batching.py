@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from chroma_cli.images.checker import Checker
     from chroma_cli.images.destination import Destination
     from chroma_cli.jobs.batch import Batch, Ended
+    from chroma_cli.jobs.capacity import Room
     from chroma_cli.jobs.lifecycle import Lifecycle
     from chroma_cli.jobs.lock import Lock
     from chroma_cli.jobs.manifest import Image
@@ -97,8 +98,10 @@ class Making:
     errors: list[ChromaError] = field(default_factory=list)
     watch: BatchWatch = field(init=False)
     checker: Checker = field(init=False)
+    room: Room = field(init=False)
     _saved_at: float = 0.0
     _save_took: float = 0.0
+    _told_limits: bool = False
     _told_of_wait: bool = False
 
     def __post_init__(self) -> None:
@@ -106,6 +109,9 @@ class Making:
 
     def prepare(self) -> None:
         """What the run needs before its first image; raises where there is no key."""
+        from chroma_cli.jobs import capacity
+
+        self.room = capacity.room()  # before there are threads
         self.run.watch = self.watch  # before the client, which talks to it
         self.run.client.stay_in_thread()
         self.checker = self.run.checker
@@ -117,6 +123,8 @@ class Making:
         batch = watch.batch = self._batch(works)
         started = self._saved_at = run.clock.monotonic()
         batch.start()
+        if batch.limited:
+            self.checker.close()  # its helper takes some of what there is little of
         try:
             with run.output.board() as board:
                 while not batch.finished:
@@ -128,6 +136,7 @@ class Making:
                             else:
                                 self._get_ready(batch)
                             self._show(board, batch, started)
+                            self._tell_limits(batch)
                             self._save_now_and_then()
                     except TerminationRequest:
                         raise
@@ -187,6 +196,15 @@ class Making:
             )
         return lines
 
+    def _tell_limits(self, batch: Batch) -> None:
+        """Say once that less is done at the same time than was wanted."""
+        if batch.limited and not self._told_limits:
+            self._told_limits = True
+            self.run.output.warning(
+                "The system allows few open files, few threads or little memory (ulimit -n, -u, -v): fewer"
+                " jobs are sent and saved at the same time."
+            )
+
     def _get_ready(self, batch: Batch) -> None:
         """Nothing has ended lately: load what the pictures will need, and say what is waited for."""
         from chroma_cli.jobs import inscription
@@ -237,6 +255,7 @@ class Making:
             clock=run.clock,
             resubmit=self._resubmit,
             check_place=self._check_place,
+            room=self.room,
         )
 
     def _lifecycle(self, resumed: bool) -> Lifecycle:

@@ -307,8 +307,9 @@ class Output:
             return
         utf = (self._stderr and self._stderr.encoding or "").lower().replace("-", "") == "utf8"
         status = self.console.status("", spinner="dots" if utf else "line", refresh_per_second=10)
-        with self._guarding_stderr():
-            status.start()
+        if not self._drawn(status):
+            yield _Lines(self)
+            return
         self._status = status
         try:
             yield _Spinner(status, self._guarding_stderr)
@@ -316,6 +317,16 @@ class Output:
             self._status = None
             with self._guarding_stderr():
                 status.stop()
+
+    def _drawn(self, display: Status | RichProgress) -> bool:
+        """Start a live display; False where the system allows no thread to draw it."""
+        with self._guarding_stderr():
+            try:
+                display.start()
+            except RuntimeError:
+                display.stop()
+                return False
+        return True
 
     @contextlib.contextmanager
     def _out_of_the_way(self) -> Iterator[None]:
@@ -351,8 +362,9 @@ class Output:
             TextColumn("{task.fields[words]}"),
         )
         shown = Progress(*columns, console=self.console, transient=True, refresh_per_second=5)
-        with self._guarding_stderr():
-            shown.start()
+        if not self._drawn(shown):
+            yield _NoBoard()
+            return
         self._board = _Bar(shown)
         try:
             yield self._board

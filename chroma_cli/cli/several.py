@@ -42,8 +42,12 @@ def each(
             except BaseException as bug:  # raised again in the thread that waits
                 ended.put((item, bug))
 
-    for _ in range(min(_AT_ONCE, len(items))):
-        threading.Thread(target=run, daemon=True).start()
+    try:
+        for _ in range(min(_AT_ONCE, len(items))):
+            threading.Thread(target=run, daemon=True).start()
+    except (RuntimeError, MemoryError):  # no more threads: those that run do all of it
+        if waiting.qsize() == len(items):
+            run()
     for _ in items:
         item, result = ended.get()
         if isinstance(result, BaseException) and not isinstance(result, ChromaError):

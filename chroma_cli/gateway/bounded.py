@@ -134,12 +134,17 @@ class _Watchdog:
         self._awake = False
         self._time = _Napping(time.sleep)
 
-    @contextlib.contextmanager
-    def watching(self, gate: Gate, seconds: float) -> Iterator[None]:
+    def wake(self) -> None:
+        """Start watching. Raises what the system says when it allows no thread."""
         with self._lock:
             if not self._awake:
                 threading.Thread(target=self._watch, name="chroma-http-watch", daemon=True).start()
                 self._awake = True
+
+    @contextlib.contextmanager
+    def watching(self, gate: Gate, seconds: float) -> Iterator[None]:
+        self.wake()
+        with self._lock:
             self._ends[gate] = self._time.elapsed + seconds
         try:
             yield
@@ -156,7 +161,7 @@ class _Watchdog:
                 gate.abandon()
 
 
-_watchdog = _Watchdog()
+watchdog = _Watchdog()
 
 
 class Flight(Generic[T]):
@@ -179,16 +184,20 @@ class Flight(Generic[T]):
 
     def launch(self) -> None:
         """Start the work; a second call does nothing. The caller holds the flight before it starts, so that
-        an interrupt at any point leaves no work behind that nobody knows of.
+        an interrupt at any point leaves no work behind that nobody knows of. Where the system allows no more
+        threads the work is done in this one.
         """
         if not self._launched:
             self._launched = True
-            threading.Thread(target=self._run, name="chroma-http", daemon=True).start()
+            try:
+                threading.Thread(target=self._run, name="chroma-http", daemon=True).start()
+            except (RuntimeError, MemoryError):
+                self._run()
 
     def run(self, seconds: float) -> None:
         """Do the work in this thread; it is given up after that many seconds."""
         self._launched = True
-        with _watchdog.watching(self._gate, seconds):
+        with watchdog.watching(self._gate, seconds):
             self._run()
 
     def _run(self) -> None:

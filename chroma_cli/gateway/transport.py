@@ -29,7 +29,7 @@ from chroma_cli.clock import Clock, Deadline
 from chroma_cli.errors import BadReply, ChromaError, UsageError, WrongAddress
 from chroma_cli.gateway.addresses import check_download, host_of
 from chroma_cli.gateway.body import Body, Broken, Reading, read_body
-from chroma_cli.gateway.bounded import Abandoned, Flight, Gate
+from chroma_cli.gateway.bounded import Abandoned, Flight, Gate, watchdog
 from chroma_cli.gateway.events import CreditsSeen, Event, Exchange, Observer, ignore
 from chroma_cli.gateway.faults import NoReply, explain
 from chroma_cli.gateway.redact import Redactor
@@ -248,6 +248,7 @@ class Transport:
         which a person waits for. A name look-up that hangs then holds its caller beyond the deadline.
         """
         self._apart = False
+        watchdog.wake()
 
     def tell(self, event: Event) -> None:
         self.observe(event)

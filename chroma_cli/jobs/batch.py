@@ -37,8 +37,9 @@ from chroma_cli.errors import (
     WrongAddress,
     unexpected,
 )
-from chroma_cli.jobs import budget
+from chroma_cli.jobs import budget, capacity
 from chroma_cli.jobs.budget import Limit, PriceNotKnown, work_of
+from chroma_cli.jobs.capacity import NO_LIMITS, Pool, Room
 from chroma_cli.jobs.lifecycle import Lifecycle
 from chroma_cli.jobs.pace import Pace
 from chroma_cli.jobs.pacing import Durations, Gate, Turns, poll_wait
@@ -172,6 +173,7 @@ class Batch:
         resubmit: Resubmit | None = None,
         check_place: Callable[[Work, Destination], Destination] = lambda _work, place: place,
         jitter: Callable[[], float] = random.random,
+        room: Room = NO_LIMITS,
     ) -> None:
         self.gate = Gate(clock, jitter)
         #: What made the run submit no more, if something did: see :meth:`halt`.
@@ -210,14 +212,29 @@ class Batch:
         self._ended: queue.SimpleQueue[Ended | BaseException | None] = queue.SimpleQueue()
         self._narrow = threading.Semaphore(_OUT_AT_ONCE)
         at_once = options.jobs
-        self._submits = Steps(clock, min(_SUBMITTERS, at_once + 1), "chroma-submit", self._ended.put)
-        self._polls = Steps(clock, min(_ASKERS, at_once), "chroma-poll", self._ended.put)
-        self._collects = Steps(clock, min(_COLLECTORS, at_once), "chroma-collect", self._ended.put)
+        pools = (
+            Pool(min(_SUBMITTERS, at_once + 1), files=1, memory=10),
+            Pool(min(_ASKERS, at_once), files=1, memory=10),
+            Pool(min(_COLLECTORS, at_once), files=5, memory=40),
+        )
+        fit = capacity.fitting(pools, room)
+        self._limited = fit != [pool.wanted for pool in pools]
+        self._submits = Steps(clock, fit[0], "chroma-submit", self._ended.put)
+        self._polls = Steps(clock, fit[1], "chroma-poll", self._ended.put)
+        self._collects = Steps(clock, fit[2], "chroma-collect", self._ended.put)
 
     # --- for the one who waits ---------------------------------------------------------------------------
 
     def start(self) -> None:
+        """Begin. Raises what the system says when it allows no threads; nothing is sent then."""
+        for steps in (self._submits, self._polls, self._collects):
+            steps.start()
         self._launch_soon()
+
+    @property
+    def limited(self) -> bool:
+        """Whether the system allows less at the same time than was wanted."""
+        return self._limited or any(steps.limited for steps in (self._submits, self._polls, self._collects))
 
     @property
     def finished(self) -> bool:

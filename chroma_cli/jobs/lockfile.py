@@ -138,10 +138,11 @@ def read_text(path: Path) -> str:
                 f"{path} is no regular file, and the lock has to be there.", hint="Move it away."
             )
         with os.fdopen(os.open(path, flags | getattr(os, "O_BINARY", 0)), "rb") as file:
-            data = file.read(_MOST_BYTES + 1)
+            size = os.fstat(file.fileno()).st_size
+            data = file.read() if size <= _MOST_BYTES else b""  # with a limit it would take all that memory
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {disk.words(error)}.") from error
-    if len(data) > _MOST_BYTES:
+    if size > _MOST_BYTES:
         raise UsageError(f"{path} is too large for a lock.", hint=_ADVICE)
     try:
         return data.decode()

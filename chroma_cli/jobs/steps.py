@@ -15,8 +15,9 @@ Step = Callable[[], None]
 class Steps:
     """A heap of due steps and up to ``threads`` daemon threads that take them.
 
-    A step that raises ends nothing but itself: ``failed`` hears of it. Threads are started as they are
-    needed; at most one of them watches the time, so that idle ones cost nothing.
+    A step that raises ends nothing but itself: ``failed`` hears of it. The first thread is started by
+    :meth:`start`, the others as they are needed, or fewer when the system allows no more; at most one of them
+    watches the time, so that idle ones cost nothing.
     """
 
     def __init__(
@@ -36,6 +37,13 @@ class Steps:
         self._idle = 0
         self._threads = 0
         self._closed = False
+        #: The system did not allow as many threads as were wanted.
+        self.limited = False
+
+    def start(self) -> None:
+        """Start the first thread. Raises what the system says when it allows none."""
+        with self._lock:
+            self._start_thread()
 
     def add(self, wait: float, step: Step) -> None:
         """Take this step in ``wait`` seconds, or as soon as a thread is free."""
@@ -66,11 +74,18 @@ class Steps:
             self._idle -= 1
             self._others.notify()
         elif self._threads < self._most:
-            self._threads += 1
-            threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+            try:
+                self._start_thread()
+            except (RuntimeError, MemoryError):
+                self._most, self.limited = self._threads, True
+                return False
         else:
             return False
         return True
+
+    def _start_thread(self) -> None:
+        threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+        self._threads += 1
 
     def _serve(self) -> None:
         while (step := self._next()) is not None:
