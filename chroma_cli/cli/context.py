@@ -407,12 +407,25 @@ class Run:
         from chroma_cli.jobs.records import LedgerUnusable
 
         try:
-            abandoned = [job for job in ledger.sweep() if not self.tells(job)]
+            swept = [job for job in ledger.sweep() if not self.found_saved(ledger, job)]
         except LedgerUnusable:
             return  # it can be read only; the first write will say so
+        abandoned = [job for job in swept if not self.tells(job)]
         self.abandoned = frozenset(job.number for job in abandoned)
         for job in abandoned:
             self.output.warning(render.abandoned_words(job))
+
+    def found_saved(self, ledger: Ledger, job: JobRow) -> bool:
+        """Settle an unknown job whose picture is there after all: its program could not record it."""
+        if job.state != "unknown":
+            return False
+        from chroma_cli.cli import render
+        from chroma_cli.jobs import origin
+
+        saved = origin.settled_by_picture(ledger, job, rescue_dir=str(self.settings.rescue_dir))
+        if saved is not None:
+            self.output.note(render.found_words(saved))
+        return saved is not None
 
     def prepare_to_ask(self, jobs: Iterable[JobRow]) -> None:
         """Have the client ready before threads want it; jobs that are settled need none."""

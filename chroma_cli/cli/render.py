@@ -160,6 +160,12 @@ def waiting_words(jobs: Sequence[JobRow], now: float, command: str) -> str:
     return f"{which} waiting{until}: {command}"
 
 
+def found_words(job: JobRow) -> str:
+    """Return what is to be said of an unknown job whose picture has been found."""
+    where = ", ".join(str(entry.get("path")) for entry in job.files.values())
+    return f"Job {job.number} is saved: its program could not record it, and its picture lies at {where}."
+
+
 def unknown_words(job: JobRow) -> str:
     """What is to be said of a job whose submit nobody heard the answer of."""
     return (

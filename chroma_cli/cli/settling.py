@@ -47,6 +47,8 @@ def resubmit(run: Run, ident: str) -> None:
     old = _known(run, ident)
     if old.base_url != run.gateway_name:
         jobsel.check_reachable(run, old)
+    if run.found_saved(ledger, old):
+        old = _known(run, ident)
     if not old.request:
         raise UsageError(f"Job {old.number} cannot be sent again: its request is not known.", job=old.number)
     ledger.check_resubmittable(old)

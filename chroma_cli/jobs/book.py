@@ -42,6 +42,8 @@ class Book:
         spending: Spending | None = None,
     ) -> None:
         self._ledger = ledger
+        #: The ledger that could not be written in this run.
+        self._broke: Entries | None = None
         self._clock = clock
         self._warn = warn
         self._required = required
@@ -61,7 +63,24 @@ class Book:
 
     def _broken(self, trouble: LedgerUnusable) -> None:
         self._warn(trouble.words)
-        self._ledger = None
+        self._ledger, self._broke = None, self._ledger
+
+    def finish(self, row: JobRow) -> None:
+        """Tell the ledger how a job was left, where it could not be told before; else tell the person.
+
+        Its row says that the job is being sent, which later looks as if nobody knew what became of it.
+        """
+        if self._broke is None or row.number == 0:
+            return
+        try:
+            self._broke.catch_up(row)
+            self._broke.release(row.number)
+        except LedgerUnusable as trouble:
+            # a ledger that has lost the row has nothing left to be misread
+            if trouble.reason != "other" and row.charged is not Charged.NO:
+                self._warn(_unwritten(row))
+            if trouble.reason == "busy":  # not half a minute for each job
+                self._broke = None
 
     # --- a job's life ------------------------------------------------------------------------------------
 
@@ -347,3 +366,11 @@ class Book:
     def last_credits(self, base_url: str) -> SeenCredits | None:
         """The balance that a reply named last."""
         return self._known(lambda ledger: ledger.last_credits(base_url), None)
+
+
+def _unwritten(row: JobRow) -> str:
+    known = f" (request id {row.request_id})" if row.request_id is not None else ""
+    return (
+        f"The job ledger could not be told what became of job {row.number}{known}, and may call it unknown "
+        "later. Do not send it again then: it would be paid for twice."
+    )

@@ -225,6 +225,29 @@ class Entries(Answers):
         """Remember what went wrong last with a job that goes on."""
         return self._step(number, frozenset(UNSETTLED), {"error": plain(error)})
 
+    def catch_up(self, row: JobRow) -> JobRow:
+        """Write down all that is known of a job whose earlier steps could not be."""
+        times = row.timings
+        changes = {
+            "state": row.state,
+            "request_id": row.request_id,
+            "sources": texts_to(row.sources),
+            "files": files_to(row.files),
+            "seed": whole_number(row.seed),
+            "cost": finite(row.cost),
+            "remaining_credits": finite(row.remaining_credits),
+            "queue_time": finite(times.queue),
+            "inference_time": finite(times.inference),
+            "total_time": finite(times.total),
+            "charged": str(row.charged),
+            "error": plain(row.error),
+            "submitted_at": row.submitted_at,
+            "taken_at": row.taken_at,
+            "completed_at": row.completed_at,
+            "saved_at": row.saved_at,
+        }
+        return self._step(row.number, frozenset(UNSETTLED), changes)
+
     def adopt(
         self,
         request_id: str,
@@ -515,7 +538,8 @@ class Entries(Answers):
         if self.in_work(old):
             raise NotResubmittable(f"Job {old.number} is being worked on by another process.", job=old.number)
         if old.state not in _MAY_RESUBMIT:
-            hint = f"Bring it home with: chroma fetch {old.number}" if not old.settled else None
+            home = f"Bring it home with: chroma fetch {old.number}"
+            hint = home if old.fetchable and not old.settled else None
             raise NotResubmittable(
                 f"Job {old.number} is {old.state}: sending it again would pay twice.",
                 hint=hint,

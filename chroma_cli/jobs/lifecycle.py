@@ -138,6 +138,7 @@ class Lifecycle:
                 self._locate(now, destination, deadline)
                 self._save(now, destination, deadline, keep.union(one.index for one in now.saved))
             now.job = self.book.saved(now.job)
+            self.book.finish(now.job)
         self.observe(StateChanged(now.job))
         return Done(now.job, tuple(now.saved))
 
@@ -590,6 +591,7 @@ class Lifecycle:
             self._call(now, destination, deadline)
             self._save(now, destination, deadline, keep=())
             now.job = self.book.saved(now.job)
+            self.book.finish(now.job)
         self.observe(StateChanged(now.job))
         return Done(now.job, tuple(now.saved))
 
@@ -607,6 +609,7 @@ class Lifecycle:
                 now.job, sources=(), seed=None, cost=None, remaining=None, timings=Timings(), observed=None
             )
             now.job = self.book.saved(now.job)
+            self.book.finish(now.job)
         self.observe(StateChanged(now.job))
         return Done(now.job, tuple(now.saved))
 
@@ -702,6 +705,7 @@ class Lifecycle:
             if job.state != "unknown":
                 job = self.book.note_error(job, error.as_dict())
             self.book.release(job)
+        self.book.finish(job)
         error.record = replace(job, error=error.as_dict(), charged=error.charged)
 
     def _pick_up(self, job: JobRow) -> str:

@@ -6,27 +6,34 @@ replaced or removed only where the lock says the same of these very bytes.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from chroma_cli.errors import ChromaError
+from chroma_cli.errors import Charged, ChromaError
 from chroma_cli.gateway import values
 from chroma_cli.images import disk
 from chroma_cli.images.naming import FORMAT_OF_ENDING
+from chroma_cli.images.spool import havens
 from chroma_cli.jobs.lock import body_digest
 from chroma_cli.jobs.manifest import Image
 from chroma_cli.jobs.records import JobRow
 
 if TYPE_CHECKING:
     from chroma_cli.images.recipe import Recipe
+    from chroma_cli.jobs.entries import Entries
 
 Seen = TypeVar("Seen")
+
+#: The times of files are as coarse as this on some disks (seconds).
+_COARSE: Final = 2.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,59 @@ def find(image: Image, *, sandbox: bool, besides: Container[str | None]) -> Foun
             return None
         found.append((file, recipe.request_id))
     return Found(tuple(file for file, _ in found), values.usable_id(found[0][1]))
+
+
+def settled_by_picture(ledger: Entries, job: JobRow, *, rescue_dir: str) -> JobRow | None:
+    """Return an unknown job as saved, and record it so, where its picture lies at its place or was rescued:
+    its program could not tell the ledger any more. None where nothing, or not all, is found.
+    """
+    if job.state != "unknown" or not job.request or not job.promised:
+        return None
+    samples, found = len(job.promised), {}
+    request_id = job.request_id
+    for index, path in enumerate(job.promised):
+        sample = index + 1 if samples > 1 else None
+        for place in _left_at(Path(path), rescue_dir):
+            seen = _look(place) if _is_ours_since(place, job.created_at) else None
+            if seen is not None and _is_of(seen, job, sample, ledger):
+                found[index] = seen[1]
+                request_id = request_id or values.usable_id(seen[0].request_id)
+                break
+    if len(found) < samples:
+        return None
+    made = replace(job, state="saved", charged=Charged.YES, files=found, request_id=request_id, error=None)
+    return ledger.catch_up(replace(made, saved_at=job.updated_at))
+
+
+def _left_at(path: Path, rescue_dir: str) -> Iterator[Path]:
+    """Yield where the picture of this path may have been left."""
+    yield from places(path)
+    for folder in havens(rescue_dir):
+        with contextlib.suppress(OSError):
+            yield from sorted(one for one in folder.iterdir() if one.name.startswith(path.stem))
+
+
+def _is_ours_since(path: Path, moment: float) -> bool:
+    """Return whether a file is this user's and was written since then."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    ours = sys.platform == "win32" or found.st_uid == os.geteuid()
+    return ours and found.st_mtime >= moment - _COARSE
+
+
+def _is_of(seen: tuple[Recipe, Mapping[str, Any]], job: JobRow, sample: int | None, ledger: Entries) -> bool:
+    """Return whether this is the job's own picture, not an equal one that another job has made."""
+    recipe, file = seen
+    if recipe.request != job.request or recipe.sample != sample:
+        return False
+    if recipe.sandbox != (job.base_url == "sandbox"):
+        return False
+    maker = ledger.get(recipe.request_id) if recipe.request_id is not None else None
+    if maker is not None and maker.number != job.number:
+        return False
+    return not any(row.number != job.number for row in ledger.saved_at(job.base_url, {file["path"]}))
 
 
 def is_known(path: Path, sha256: str, requests: Container[str], rows: Iterable[JobRow]) -> bool:

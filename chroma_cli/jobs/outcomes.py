@@ -86,7 +86,7 @@ def advice(job: JobRow, error: ChromaError, pick_up: str) -> str | None:
         rule = error.hint or "It is not sent again by itself, because that could pay twice."
         return f"{rule} It is kept under: chroma jobs --pending" if job.number else rule
     stranger = job.number == 0 and isinstance(error, NotFound)
-    if isinstance(error, GenerationFailed | Expired) or job.settled or stranger or not job.request_id:
+    if isinstance(error, GenerationFailed | Expired) or job.settled or stranger or not job.fetchable:
         return error.hint
     if error.hint and pick_up in error.hint:
         return error.hint

@@ -203,6 +203,14 @@ class JobRow:
         return self.state not in UNSETTLED
 
     @property
+    def fetchable(self) -> bool:
+        """Whether the gateway can be asked for it. A blocking call that was answered has nothing to fetch
+        again, unless its answer named addresses."""
+        if self.mode == "sync" and self.state not in ("queued", "processing"):
+            return bool(self.sources)
+        return self.request_id is not None
+
+    @property
     def status(self) -> str:
         """The state in the words of the JSON contract, which has no word for saved or forgotten."""
         return {"saved": "COMPLETED", "forgotten": "UNKNOWN"}.get(self.state, self.state.upper())
