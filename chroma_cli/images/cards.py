@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from chroma_cli.errors import BrokenImage, NotFound, UsageError
-from chroma_cli.images.decode import MAX_PIXELS, MAX_SIDE
+from chroma_cli.images import exif
+from chroma_cli.images.decode import MAX_PIXELS, MAX_SIDE, sniff
+from chroma_cli.images.pixels import pixels_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,8 +26,7 @@ if TYPE_CHECKING:
 ENDINGS: Final = frozenset((".png", ".jpg", ".jpeg", ".webp"))
 #: More than anyone looks through on one page.
 MAX_FOUND: Final = 10_000
-_FORMATS: Final = ("PNG", "JPEG", "WEBP")
-_EXIF_ORIENTATION: Final = 0x0112
+_EXIF_PREFIX: Final = b"Exif\0\0"
 
 Answer = TypeVar("Answer")
 
@@ -95,8 +96,7 @@ def measure(path: Path) -> tuple[int, int]:
     """Width and height in pixels as the picture is shown, from its header. Raises BrokenImage."""
 
     def look(image: Image.Image) -> tuple[int, int]:
-        turned = image.format != "PNG" and image.getexif().get(_EXIF_ORIENTATION) in (5, 6, 7, 8)
-        return (image.height, image.width) if turned else image.size
+        return (image.height, image.width) if _turn(image) >= 5 else image.size
 
     return _opened(path, look)
 
@@ -108,13 +108,15 @@ def thumbnail(path: Path, box: tuple[int, int], *, background: str = "#000") -> 
     """
 
     def shrink(image: Image.Image) -> Image.Image:
-        from PIL import Image, ImageOps
+        from PIL import Image
 
+        turn = _turn(image)
         # Both sides, since it may turn out to lie on its side.
         side = max(box)
         image.draft("RGB", (side * 2, side * 2))
         small = _plain(image, background)
-        ImageOps.exif_transpose(small, in_place=True)
+        if turn > 1:
+            small = small.transpose(_upright(turn))
         small.thumbnail(box, Image.Resampling.LANCZOS, reducing_gap=2.0)
         return small
 
@@ -134,9 +136,27 @@ def _plain(image: Image.Image, background: str) -> Image.Image:
         flat.paste(above, mask=above.getchannel("A"))
     else:
         flat = image.convert("RGB")
-    if "exif" in image.info:
-        flat.info["exif"] = image.info["exif"]
     return flat
+
+
+def _turn(image: Image.Image) -> int:
+    """How EXIF says that the picture lies, 1 being upright."""
+    return exif.orientation(image.info.get("exif", b"").removeprefix(_EXIF_PREFIX)) or 1
+
+
+def _upright(turn: int) -> Image.Transpose:
+    from PIL import Image
+
+    how = Image.Transpose
+    return {
+        2: how.FLIP_LEFT_RIGHT,
+        3: how.ROTATE_180,
+        4: how.FLIP_TOP_BOTTOM,
+        5: how.TRANSPOSE,
+        6: how.ROTATE_270,
+        7: how.TRANSVERSE,
+        8: how.ROTATE_90,
+    }[turn]
 
 
 def _opened(path: Path, work: Callable[[Image.Image], Answer]) -> Answer:
@@ -147,9 +167,12 @@ def _opened(path: Path, work: Callable[[Image.Image], Answer]) -> Answer:
         # Opening a pipe would wait for its writer.
         if not stat.S_ISREG(path.stat().st_mode):
             raise BrokenImage("not a file")
-        with warnings.catch_warnings():
+        with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=_FORMATS) as image:
+            image_format = sniff(file.read(12))
+            if image_format is None:
+                raise BrokenImage("not a whole picture")
+            with Image.open(pixels_of(file, image_format), formats=(image_format.upper(),)) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
                     raise BrokenImage(f"too large: {width}x{height}")

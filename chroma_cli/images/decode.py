@@ -12,10 +12,10 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import repeat
 from typing import BinaryIO, Final
 
 from chroma_cli.errors import BrokenImage, OutputError
+from chroma_cli.images.pixels import parts, pixels_of
 
 try:
     from isal import isal_zlib as zlib  # 2.5 times as fast, and most of a check is unpacking
@@ -27,8 +27,6 @@ MAX_PIXELS: Final = 40_000_000
 MAX_SIDE: Final = 65_535
 
 _PIECE: Final = 256 * 1024
-#: Chunks or segments; a real file has at most a few thousand.
-_MAX_PARTS: Final = 100_000
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _JPEG: Final = b"\xff\xd8\xff"
 #: Neither a stuffed zero nor a fill byte; inside compressed data a restart does not end it either.
@@ -116,8 +114,7 @@ def _decode(source: BinaryIO, image_format: str) -> tuple[int, int]:
     from PIL import Image
 
     prepare()
-    source.seek(0)
-    with Image.open(source, formats=(image_format.upper(),)) as image:
+    with Image.open(pixels_of(source, image_format), formats=(image_format.upper(),)) as image:
         _check_size(*image.size)
         image.load()
         return image.size
@@ -162,12 +159,6 @@ def _pieces(source: BinaryIO, count: int) -> Iterator[bytes]:
         data = _exactly(source, min(count, _PIECE))
         yield data
         count -= len(data)
-
-
-def _parts() -> Iterator[None]:
-    """Goes round once for each part of a file; raises BrokenImage when there are absurdly many."""
-    yield from repeat(None, _MAX_PARTS)
-    raise BrokenImage("The picture makes no sense: it has too many parts.")
 
 
 # --- PNG ---------------------------------------------------------------------------------------------------
@@ -226,7 +217,7 @@ def _walk_png(source: BinaryIO) -> ImageInfo:
     _png_checksum(source, kind, zlib.crc32(kind + header))
     size, pixels = _png_header(header)
     begun = late_packet = False
-    for _ in _parts():
+    for _ in parts():
         length, kind = struct.unpack(">I4s", _exactly(source, 8))
         checksum = zlib.crc32(kind)
         for data in _pieces(source, length):
@@ -271,7 +262,7 @@ def _walk_jpeg(source: BinaryIO) -> ImageInfo:
     _exactly(source, 2)
     size = (0, 0)
     in_scan = False
-    for _ in _parts():
+    for _ in parts():
         code = _jpeg_next(source, in_scan=in_scan)
         if code == 0xD9:
             break
@@ -316,7 +307,7 @@ def _walk_webp(source: BinaryIO) -> ImageInfo:
     left = length - 4
     size = (0, 0)
     pictures = 0
-    for _ in _parts():
+    for _ in parts():
         if left < 8:
             break
         kind, count = struct.unpack("<4sI", _exactly(source, 8))

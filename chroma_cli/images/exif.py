@@ -13,6 +13,7 @@ from typing import Final, Literal
 from chroma_cli.images.parts import CannotExtend
 
 _EXIF_IFD: Final = 0x8769
+_ORIENTATION: Final = 0x0112
 _USER_COMMENT: Final = 0x9286
 _SHORT: Final = 3
 _LONG: Final = 4
@@ -112,6 +113,14 @@ def user_comment(data: bytes) -> str | None:
     return None if raw is None else _decoded(raw)
 
 
+def orientation(data: bytes) -> int | None:
+    """Return how the picture is to be turned (1 to 8), or None where the block does not say or is junk."""
+    try:
+        return _Block(data).orientation()
+    except (_Broken, struct.error):
+        return None
+
+
 class _Block:
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -145,6 +154,13 @@ class _Block:
             if entry.tag == _EXIF_IFD and entry.kind in (_LONG, _IFD) and entry.count == 1:
                 (place,) = struct.unpack(f"{self.order}I", entry.field)
                 return self.main + 2 + 12 * row, place
+        return None
+
+    def orientation(self) -> int | None:
+        for entry in self.table(self.main)[0]:
+            if entry.tag == _ORIENTATION and entry.kind == _SHORT and entry.count == 1:
+                (turn,) = struct.unpack(f"{self.order}H", entry.field[:2])
+                return int(turn) if 1 <= turn <= 8 else None
         return None
 
     def comment(self) -> bytes | None:
