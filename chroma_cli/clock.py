@@ -54,6 +54,14 @@ class Deadline:
         return self.remaining <= 0.0
 
 
+def utc_epoch(text: str) -> float:
+    """Return the seconds since the epoch of what :func:`utc_text` has written. Raises ValueError."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a time has no zone")
+    return moment.timestamp()
+
+
 def utc_text(epoch: float) -> str:
     """Seconds since the epoch as ``2026-01-02T03:04:05.678Z``, the one format of records and JSON."""
     moment = datetime.fromtimestamp(epoch, tz=UTC)

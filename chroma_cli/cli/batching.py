@@ -7,7 +7,7 @@ import copy
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -120,7 +120,7 @@ class Making:
         """Everything from the first submit to the last picture; the caller says how it went."""
         run = self.run
         watch = self.watch
-        batch = watch.batch = self._batch(works)
+        batch = watch.batch = self._batch([self._taken_up(work) for work in works])
         started = self._saved_at = run.clock.monotonic()
         batch.start()
         if batch.limited:
@@ -256,6 +256,7 @@ class Making:
             resubmit=self._resubmit,
             check_place=self._check_place,
             room=self.room,
+            submitted=self._submitted,
         )
 
     def _lifecycle(self, resumed: bool) -> Lifecycle:
@@ -271,10 +272,30 @@ class Making:
         assert self.run.ledger is not None
         return self.run.ledger.resubmit(old.number, intent, limits=limits)
 
+    def _submitted(self, work: Work, job: JobRow) -> None:
+        """Note in the lock, too, what is in flight: the ledger may go down with its machine, and an older one
+        come back. The practice gateway goes with its ledger."""
+        practises = self.run.settings.sandbox.value
+        if self.lock is not None and job.request_id is not None and not practises:
+            at = job.submitted_at if job.submitted_at is not None else self.run.clock.wall()
+            self.lock.submitted(self.images[work.key], job.request_id, job.base_url, at)
+
+    def _taken_up(self, work: Work) -> Work:
+        """Have the ledger know a job that only the lock knew."""
+        job = work.job
+        if job is None:
+            return work
+        if job.number == 0:
+            job = self.run.lifecycle.adopt(job, work.request, work.destination)
+            self.run.output.warning(
+                f"{work.key}: request {job.request_id} for it is in flight by the lock, and the job ledger"
+                " did not know it. It is taken up, not paid for again."
+            )
+        self._submitted(work, job)
+        return replace(work, job=job)
+
     def _check_place(self, work: Work, place: Destination) -> Destination:
         """Only what is still a batch's own is replaced: somebody may have changed it meanwhile."""
-        from dataclasses import replace
-
         from chroma_cli.jobs.upkeep import inspect
 
         if not place.overwrite or self.run.given["overwrite"]:
@@ -290,6 +311,8 @@ class Making:
         run, image, job = self.run, self.images[ended.work.key], ended.job
         error = ended.error
         made = job is not None and job.state == "saved"
+        if self.lock is not None and (job is None or job.settled or job.request_id is None):
+            self.lock.settled((image.key,))
         if made and error is None and job is not None:
             if self.lock is not None:
                 from chroma_cli.jobs.planning import record

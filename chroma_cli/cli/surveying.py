@@ -18,6 +18,7 @@ from chroma_cli.jobs import planning, upkeep
 from chroma_cli.jobs.lock import Lock
 from chroma_cli.jobs.manifest import Image, Manifest
 from chroma_cli.jobs.planning import Plan, Work
+from chroma_cli.jobs.records import RESULT_SECONDS, JobRow
 from chroma_cli.jobs.summary import Line, Report
 from chroma_cli.jobs.upkeep import StatCache
 
@@ -138,11 +139,12 @@ def dry_run(run: Run, source: Source, asked: Asked) -> None:
     for work in plan.works:
         cost = 0.0 if work.job is not None else costs.expected(work.request)
         total += cost
-        what = "take up job " + str(work.job.number) if work.job is not None else f"about {text.money(cost)}"
+        job = work.job
+        what = f"about {text.money(cost)}" if job is None else f"take up {_named(job)}"
         value = {
             "output": work.key,
             "expected_cost": cost,
-            "job": work.job.number if work.job is not None else None,
+            "job": (job.number or None) if job is not None else None,
             "request": work.request.payload(),
         }
         run.output.result(f"{work.key}: {what}", value)
@@ -210,6 +212,7 @@ def make(run: Run, source: Source, asked: Asked) -> None:
         source.read_lock()
         started = run.clock.monotonic()
         plan = _plan(run, source, to_make=True)
+        _forget_settled(run, source, plan)
         making = Making(
             run,
             asked,
@@ -257,10 +260,22 @@ def make(run: Run, source: Source, asked: Asked) -> None:
             )
 
 
+def _named(job: JobRow) -> str:
+    return f"job {job.number}" if job.number else f"request {job.request_id}"
+
+
 def _not_started(work: Work) -> Line:
     if work.job is not None:
-        return Line(work.key, "unfinished", error=f"Its job {work.job.number} was not taken up in this run.")
+        return Line(work.key, "unfinished", error=f"Its {_named(work.job)} was not taken up in this run.")
     return Line(work.key, "not started", error="It was not begun in this run.")
+
+
+def _forget_settled(run: Run, source: Source, plan: Plan) -> None:
+    """Drop jobs that the lock has in flight of images that are there, and old ones of no image."""
+    if source.lock is not None:
+        current = {image.key for image in source.manifest.images}
+        old = source.lock.outdated(current, run.clock.wall() - RESULT_SECONDS)
+        source.lock.settled({image.key for image in plan.unchanged} | old)
 
 
 def _keep(making: Making, image: Image) -> None:

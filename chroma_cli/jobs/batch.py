@@ -156,7 +156,8 @@ class _Task:
 class Batch:
     """A run over many images. ``lifecycle`` makes the steps for one job (true: one that is taken up);
     ``check_place`` looks at a place once more just before its picture is put there, and gives the destination
-    to use; ``resubmit`` settles an unknown job and begins a new one in its place.
+    to use; ``submitted`` is told each job when its id is known; ``resubmit`` settles an unknown job and
+    begins a new one in its place.
 
     Feed the observer's ``Throttled`` to :attr:`gate`. To be used from one thread: :meth:`start`, then
     :meth:`next` until :attr:`finished`.
@@ -172,6 +173,7 @@ class Batch:
         clock: Clock,
         resubmit: Resubmit | None = None,
         check_place: Callable[[Work, Destination], Destination] = lambda _work, place: place,
+        submitted: Callable[[Work, JobRow], None] = lambda _work, _job: None,
         jitter: Callable[[], float] = random.random,
         room: Room = NO_LIMITS,
     ) -> None:
@@ -185,6 +187,7 @@ class Batch:
         self._clock = clock
         self._resubmit = resubmit
         self._check_place = check_place
+        self._submitted = submitted
         self._jitter = jitter
         self._turns = Turns(options.per_minute, clock)
         self._lock = threading.Lock()
@@ -463,6 +466,8 @@ class Batch:
         self.gate.answered()
         self._pages = 0
         task.job, task.pending, task.tries = job, None, 0
+        self._submitted(task.work, job)
+        self._ended.put(None)  # whoever waits may want to write it down
         self._watch(task)
 
     @property

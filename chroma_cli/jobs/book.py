@@ -342,12 +342,17 @@ class Book:
             self._spending.works_on(row)
         return mine
 
-    def adopt(self, row: JobRow) -> JobRow:
-        """Take up a job that was submitted elsewhere and is known to exist."""
+    def adopt(self, row: JobRow, intent: Intent | None = None) -> JobRow:
+        """Take up a job that was submitted elsewhere and exists; ``intent``: what was submitted."""
         request_id = row.request_id
         if request_id is None:
             return row
-        return self._known(lambda ledger: ledger.adopt(request_id, row.base_url), row)
+        return self._known(
+            lambda ledger: ledger.adopt(
+                request_id, row.base_url, intent=intent, submitted_at=row.submitted_at
+            ),
+            row,
+        )
 
     def plan_again(
         self, row: JobRow, destination: Mapping[str, Any], promised: Sequence[str], *, exclusive: bool

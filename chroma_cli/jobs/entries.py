@@ -253,22 +253,29 @@ class Entries(Answers):
         request_id: str,
         base_url: str,
         *,
+        intent: Intent | None = None,
+        submitted_at: float | None = None,
         destination: Mapping[str, Any] | None = None,
         promised: Sequence[str] = (),
     ) -> JobRow:
-        """The row of an id that was submitted elsewhere; made when this ledger never saw it. Not claimed."""
+        """The row of an id that was submitted elsewhere; made when this ledger never saw it. Not claimed.
+
+        ``intent`` and ``submitted_at``, where it is known what was submitted and when.
+        """
         token, now = secrets.token_hex(8), self._clock.wall()
+        bare = Intent(base_url, {}, TYPICAL_COST, destination=destination, promised=tuple(promised))
 
         def work(db: sqlite3.Connection) -> JobRow:
             known = by_request(db, request_id, base_url)
             if known is not None:
                 return known
-            intent = Intent(base_url, {}, TYPICAL_COST, destination=destination, promised=tuple(promised))
-            columns = self._columns(intent, token, now)
-            columns |= {"request": None, "samples": None, "work": None, "owner": None, "claimed_at": None}
-            return row_of(
-                db, _insert_row(db, columns | {"state": "queued", "request_id": request_id}, promised)
-            )
+            columns = self._columns(intent or bare, token, now)
+            columns |= {"state": "queued", "request_id": request_id, "owner": None, "claimed_at": None}
+            if intent is None:
+                columns |= {"request": None, "samples": None, "work": None}
+            if submitted_at is not None:
+                columns["submitted_at"] = columns["created_at"] = min(submitted_at, now)
+            return row_of(db, _insert_row(db, columns, (intent or bare).promised))
 
         return self._remember(self._write(work))
 

@@ -168,19 +168,7 @@ class Lifecycle:
         Until the ``deadline``, a job that has to tell the price first is waited for, while anybody works on
         it. Raises :class:`LimitError`.
         """
-        width, height = request.size
-        intent = Intent(
-            base_url=self.gateway_name,
-            request=request.payload(),
-            expected_cost=request.expected_cost,
-            mode="sync" if mode == "sync" else "async",
-            destination=self._remembered(destination),
-            promised=destination.promises() if destination is not None else (),
-            seed=request.seed if request.seed >= 0 else None,
-            steps=request.steps,
-            pixels=width * height,
-            samples=request.samples,
-        )
+        intent = self._intent(request, destination, mode)
         tries = 0
         while True:
             try:
@@ -203,6 +191,25 @@ class Lifecycle:
             else:
                 self.observe(StateChanged(job))
                 return job
+
+    def adopt(self, job: JobRow, request: ImageRequest, destination: Destination) -> JobRow:
+        """Write down a job that another ledger knew, with its request and its place."""
+        return self.book.adopt(job, self._intent(request, destination))
+
+    def _intent(self, request: ImageRequest, destination: Destination | None, mode: str = "async") -> Intent:
+        width, height = request.size
+        return Intent(
+            base_url=self.gateway_name,
+            request=request.payload(),
+            expected_cost=request.expected_cost,
+            mode="sync" if mode == "sync" else "async",
+            destination=self._remembered(destination),
+            promised=destination.promises() if destination is not None else (),
+            seed=request.seed if request.seed >= 0 else None,
+            steps=request.steps,
+            pixels=width * height,
+            samples=request.samples,
+        )
 
     def _remembered(self, destination: Destination | None) -> dict[str, Any] | None:
         """The place as the ledger keeps it, and what is to be written into the pictures."""

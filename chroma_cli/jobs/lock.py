@@ -15,12 +15,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from chroma_cli.clock import utc_epoch, utc_text
 from chroma_cli.errors import OutputError, UsageError
 from chroma_cli.images import disk
 from chroma_cli.jobs.derive import CANONICAL
 from chroma_cli.jobs.lockfile import (
     Contents,
     Entry,
+    InFlight,
     LeftFile,
     LockedFile,
     parse,
@@ -117,6 +119,45 @@ class Lock:
                 found[path] = found.get(path, frozenset()) | {file}
         return found
 
+    def in_flight(self, image: Image, gateway: str) -> InFlight | None:
+        """Return the newest job that a run submitted there for this image's very request and that it did not
+        see settled."""
+        digest = request_digest(image.request)
+        jobs = [one.in_flight[image.key] for one in self._contents.values() if image.key in one.in_flight]
+        fitting = [job for job in jobs if job.request == digest and job.gateway == gateway]
+        return max(fitting, key=lambda job: utc_epoch(job.submitted_at), default=None)
+
+    def submitted(self, image: Image, request_id: str, gateway: str, at: float) -> None:
+        """Note a job in flight: a machine may go down with its ledger, and it is paid for."""
+        job = InFlight(request_digest(image.request), request_id, gateway, utc_text(at))
+
+        def note(contents: Contents) -> None:
+            contents.in_flight[image.key] = job
+
+        with self._mutex:
+            self._change(self.path.name, note)
+
+    def settled(self, keys: Collection[str]) -> None:
+        """Drop the jobs in flight of these images."""
+
+        def drop(contents: Contents) -> None:
+            for key in keys:
+                contents.in_flight.pop(key, None)
+
+        with self._mutex:
+            for name, contents in self._mine().items():
+                if not contents.in_flight.keys().isdisjoint(keys):
+                    self._change(name, drop)
+
+    def outdated(self, keys: Collection[str], before: float) -> frozenset[str]:
+        """Return the keys of other images than these whose jobs in flight are older than that moment."""
+        return frozenset(
+            key
+            for contents in self._contents.values()
+            for key, job in contents.in_flight.items()
+            if key not in keys and utc_epoch(job.submitted_at) < before
+        )
+
     def record(
         self,
         image: Image,
@@ -128,7 +169,8 @@ class Lock:
     ) -> Entry:
         """Note that an image was made. ``files`` are those of the job's JSON, their paths absolute.
 
-        Files of its earlier entry that have other names are kept in mind as left over.
+        Files of its earlier entry that have other names are kept in mind as left over, and none of its jobs
+        is in flight any more.
         """
         made = tuple(self._locked(file) for file in files)
         entry = Entry(request_digest(image.request), seed, request_id, cost, made)
@@ -148,6 +190,7 @@ class Lock:
                 contents.images[image.key] = entry
 
             self._change(self.path.name, note)
+        self.settled((image.key,))
         return entry
 
     def forget(self, keys: Collection[str], paths: Collection[str]) -> None:

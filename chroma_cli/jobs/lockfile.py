@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from chroma_cli.clock import utc_epoch
 from chroma_cli.errors import OutputError, UsageError
 from chroma_cli.gateway import values
 from chroma_cli.images import disk
@@ -65,13 +66,25 @@ class LeftFile:
     sha256: str
 
 
+@dataclass(frozen=True)
+class InFlight:
+    """A job that was submitted for an image and may not be settled yet: the digest of its request, and what
+    it takes to find it again. ``submitted_at`` is in UTC."""
+
+    request: str
+    request_id: str
+    gateway: str
+    submitted_at: str
+
+
 @dataclass
 class Contents:
-    """What one lock file holds: entries by key, left-over files by path, the name of its manifest, and its
-    text on disk."""
+    """What one lock file holds: entries by key, left-over files by path, jobs in flight by key, the name of
+    its manifest, and its text on disk."""
 
     images: dict[str, Entry] = field(default_factory=dict)
     left: dict[str, LeftFile] = field(default_factory=dict)
+    in_flight: dict[str, InFlight] = field(default_factory=dict)
     manifest: str | None = None
     text: str | None = None
 
@@ -86,6 +99,8 @@ class Contents:
         }
         if self.left:
             document["left"] = {path: vars(file) for path, file in self.left.items()}
+        if self.in_flight:
+            document["in_flight"] = {key: vars(job) for key, job in self.in_flight.items()}
         return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
@@ -107,12 +122,15 @@ def parse(path: Path, text: str) -> Contents:
             )
         images = {_checked_path(key): _entry_from(one) for key, one in document["images"].items()}
         left = {_checked_file(name): _left_from(one) for name, one in document.get("left", {}).items()}
+        in_flight = {
+            _checked_path(key): _in_flight_from(one) for key, one in document.get("in_flight", {}).items()
+        }
         manifest = document.get("manifest")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         _check_conflict(path, text)
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise UsageError(f"{path} is damaged: {reason[:200]}.", hint=_ADVICE) from error
-    return Contents(images, left, manifest if isinstance(manifest, str) else None, text)
+    return Contents(images, left, in_flight, manifest if isinstance(manifest, str) else None, text)
 
 
 def _check_conflict(path: Path, text: str) -> None:
@@ -184,6 +202,16 @@ def _file_from(record: Mapping[str, Any]) -> LockedFile:
 
 def _left_from(record: Mapping[str, Any]) -> LeftFile:
     return LeftFile(_checked_digest(record["request"]), _checked_digest(record["sha256"]))
+
+
+def _in_flight_from(record: Mapping[str, Any]) -> InFlight:
+    request_id, gateway, submitted_at = (record[name] for name in ("request_id", "gateway", "submitted_at"))
+    if values.usable_id(request_id) is None:
+        raise ValueError("a request_id makes no sense")
+    if not isinstance(gateway, str) or not isinstance(submitted_at, str):
+        raise ValueError("a job in flight makes no sense")
+    utc_epoch(submitted_at)
+    return InFlight(_checked_digest(record["request"]), request_id, gateway, submitted_at)
 
 
 def _checked_digest(value: object) -> str:

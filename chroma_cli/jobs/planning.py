@@ -7,12 +7,14 @@ of the lock after a crash, so a picture that it has saved counts, and a job in f
 from __future__ import annotations
 
 import dataclasses
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from chroma_cli.errors import ChromaError, NotFinished, OutcomeUnknown, OutputError, OutputExists
+from chroma_cli.clock import utc_epoch
+from chroma_cli.errors import Charged, ChromaError, NotFinished, OutcomeUnknown, OutputError, OutputExists
 from chroma_cli.images import disk
 from chroma_cli.images.destination import Destination
 from chroma_cli.jobs import origin
@@ -170,7 +172,7 @@ def plan(
         image, state = one.image, one.state
         if state == "unchanged":
             continue
-        job = known.job_of(image)
+        job = known.job_of(image) or _noted(image, book, base_url, lock)
         hindered = state in _NOT_OURS and not overwrite
         if job is None and hindered:
             if state == "edited" and _same_request(image, lock):
@@ -260,6 +262,35 @@ class _Pending:
         places = frozenset(image.destination.promises())
         jobs = [job for job in self._jobs.get(places, ()) if job.request == body]
         return max(jobs, key=lambda job: (job.request_id is not None, job.number), default=None)
+
+
+def _noted(image: Image, book: Book, base_url: str, lock: Lock | None) -> JobRow | None:
+    """Return a job that the lock alone has in flight for the image, as a job that no ledger knows.
+
+    An older ledger came back, or none. The lock may be anybody's: it is only asked for, never sent for.
+    """
+    noted = lock.in_flight(image, base_url) if lock is not None else None
+    if noted is None:
+        return None
+    known = book.get(noted.request_id, base_url)
+    if known is not None and known.request_id == noted.request_id:
+        return None  # the ledger knows better
+    submitted_at = utc_epoch(noted.submitted_at)
+    return JobRow(
+        number=0,
+        token=secrets.token_hex(8),
+        base_url=base_url,
+        mode="async",
+        state="queued",
+        charged=Charged.UNKNOWN,
+        expected_cost=image.request.expected_cost,
+        created_at=submitted_at,
+        updated_at=submitted_at,
+        request_id=noted.request_id,
+        request=image.request.payload(),
+        samples=image.request.samples,
+        submitted_at=submitted_at,
+    )
 
 
 def _same_request(image: Image, lock: Lock | None) -> bool:

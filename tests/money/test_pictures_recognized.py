@@ -72,16 +72,17 @@ def test_the_lock_is_written_while_a_batch_goes_on(gateway, process, work, tmp_p
         started.kill()
 
 
-def test_what_was_killed_goes_on_on_a_fresh_machine(gateway, process, work, lose):
+@pytest.mark.parametrize("lock", [True, False], ids=["lock lost", "lock there"])
+def test_what_was_killed_goes_on_on_a_fresh_machine(gateway, process, work, lose, lock):
     names = [f"image {number}" for number in range(8)]
     art = manifest(work / "art.jsonl", *names)
     with gateway.hold("file", "half", prompt=names[4]) as hold:
         started = process.start("batch", art, "--jobs", "1")
         hold.wait()
         started.kill()
-    lose(lock=(work / "art.lock.json").exists())
+    lose(lock=lock)
     assert process("batch", art).code == 0
-    assert [gateway.posts(name) for name in names] == [1, 1, 1, 1, 2, 1, 1, 1]
+    assert [gateway.posts(name) for name in names] == [1, 1, 1, 1, 1 + lock, 1, 1, 1]
     assert process("batch", art, "--check").code == 0
 
 
