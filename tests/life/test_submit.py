@@ -197,7 +197,7 @@ def test_a_refusal_settles_the_row_and_frees_its_place(life: Any, status: int, b
 def test_the_hint_names_the_gateway_when_an_option_did(life: Any, monkeypatch: Any) -> None:
     monkeypatch.delenv("CHROMA_BASE_URL")
     ran = life("submit", "a red fox", "--base-url", life.server.base_url)
-    assert f"chroma fetch job-1 --base-url {life.server.base_url}" in ran.err
+    assert f"chroma fetch job-1 --wait --base-url {life.server.base_url}" in ran.err
     assert life.row("job-1").base_url == life.server.base_url
 
 
