@@ -11,7 +11,7 @@
 Routes: submit, sync, status, result, file, credits, history, record, ``*`` for all, or "GET /any/path*".
 Scripts of later calls go before earlier ones. Everything that comes is in :meth:`Gateway.requests`.
 
-``python -m kit.gateway`` runs one in a process of its own; :func:`apart` starts it.
+:func:`apart` runs one in a process of its own.
 """
 
 from __future__ import annotations
@@ -347,7 +347,7 @@ def apart(*scripts: dict[str, Any], **plan: Any) -> Iterator[Apart]:
     told = json.dumps({"scripts": scripts, "plan": plan})
     tests = str(Path(__file__).resolve().parent.parent)
     env = {**os.environ, "PYTHONPATH": tests}  # noqa: TID251
-    command = [sys.executable, "-m", "kit.gateway", told]
+    command = [sys.executable, "-c", "from kit.gateway import alone; alone()", told]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env) as process:
         assert process.stdout is not None and process.stdin is not None
         try:
@@ -357,7 +357,8 @@ def apart(*scripts: dict[str, Any], **plan: Any) -> Iterator[Apart]:
             process.stdin.close()
 
 
-def _alone() -> None:
+def alone() -> None:
+    """Run a gateway until stdin ends; its addresses are the first line of stdout."""
     parser = argparse.ArgumentParser()
     parser.add_argument("told", nargs="?", default="{}", help="JSON with scripts and a plan")
     told = json.loads(parser.parse_args().told)
@@ -368,7 +369,3 @@ def _alone() -> None:
             gateway.on(script.pop("route"), *steps, **script)
         print(json.dumps({"base_url": gateway.base_url, "account_url": gateway.account_url}), flush=True)
         sys.stdin.read()
-
-
-if __name__ == "__main__":
-    _alone()
