@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from chroma_cli.errors import AuthError
+from chroma_cli.private import changeable_by_others
+from chroma_cli.text import quoted
 
 SERVICE: Final = "chroma-cli"
 FILE: Final = "credentials.json"
@@ -29,14 +31,16 @@ class Stored:
     source: str
 
 
-def find(state_dir: Path, base_url: str) -> Stored | None:
-    """The key stored for ``base_url``, or None.
+def find(state_dir: Path | None, base_url: str) -> Stored | None:
+    """The key stored for ``base_url``, or None. Without a ``state_dir`` only the keyring can have it.
 
     Raises :class:`AuthError` when the file cannot be trusted: others may read or write it, or it is damaged.
     """
     text = _keyring_get(base_url)
     if text:
         return Stored(text, "the system keyring")
+    if state_dir is None:
+        return None
     path = state_dir / FILE
     text = _read(path).get(base_url)
     return Stored(text, str(path)) if isinstance(text, str) and text else None
@@ -68,7 +72,7 @@ def forget(state_dir: Path, base_url: str) -> list[str]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise AuthError(f"The stored key cannot be read from {path}: {error.strerror}.") from error
@@ -94,15 +98,26 @@ def _trust(path: Path, state: os.stat_result) -> None:
     if state.st_mode & 0o077:
         raise AuthError(
             f"The file of stored keys {path} is open to others (mode {stat.S_IMODE(state.st_mode):o}).",
-            hint=f"Make it private with: chmod 600 {path}",
+            hint=f"Make it private with: chmod 600 {quoted(str(path))}",
         )
     if state.st_uid not in (os.geteuid(), 0):
         raise AuthError(f"The file of stored keys {path} belongs to another user.", hint="Remove it.")
+    _trust_way_to(path)
+
+
+def _trust_way_to(path: Path) -> None:
+    place = changeable_by_others(path)
+    if place is not None:
+        raise AuthError(
+            f"{place} can be written by others, so the file of stored keys {path} is not believed.",
+            hint=f"Make it private with: chmod go-w {quoted(str(place))}",
+        )
 
 
 def _write(path: Path, table: Mapping[str, Any]) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _trust_way_to(path.parent)
         # mkstemp creates with 0600: the key is never in a file that others could open
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".credentials-")
         try:

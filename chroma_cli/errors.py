@@ -222,6 +222,12 @@ class ConfigError(UsageError):
     type = "config"
 
 
+class NoHome(UsageError):
+    """There is no place for what is kept between runs."""
+
+    type = "no_home"
+
+
 class RequestRejected(UsageError):
     """The gateway refused the request body (400, 422 on a POST, 406 that names a parameter)."""
 

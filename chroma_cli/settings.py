@@ -6,19 +6,18 @@ disk, and the rule for gateway addresses.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import re
-import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
-from chroma_cli.errors import AuthError, ConfigError, KeyMissing, UsageError
+from chroma_cli.errors import AuthError, ConfigError, KeyMissing, NoHome, UsageError
+from chroma_cli.private import changeable_by_others
 from chroma_cli.text import quoted
 
 APP: Final = "chroma"
@@ -32,9 +31,17 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
 
+#: Folders that libraries look up by themselves; one that is empty or not absolute names none.
+_FOLDERS = ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME")
+
+
 def environment() -> dict[str, str]:
-    """The process environment without its empty variables, which count as unset."""
-    return {name: value for name, value in os.environ.items() if value}  # noqa: TID251 - the one reader
+    """Return the process environment without its empty variables, which count as unset."""
+    variables = os.environ  # noqa: TID251 - the one reader
+    for name in _FOLDERS:
+        if name in variables and not Path(variables[name]).is_absolute():
+            del variables[name]  # for platformdirs, too, which would make folders below the current one
+    return {name: value for name, value in variables.items() if value}
 
 
 @dataclass(frozen=True)
@@ -71,9 +78,12 @@ class Terminal:
 
 @dataclass(frozen=True)
 class Config:
-    """The config file: its tables as they stand, checked only for shape (values belong to ``request``)."""
+    """The config file: its tables as they stand, checked only for shape (values belong to ``request``).
 
-    path: Path
+    ``path`` is None when there is no place for one.
+    """
+
+    path: Path | None
     exists: bool
     base_url: str | None
     defaults: Mapping[str, Any]
@@ -121,7 +131,7 @@ class Settings:
             )
         if self.config.base_url is not None:
             source = str(self.config.path)
-            check_private(self.config.path)
+            check_private(self.config_path.value)
             return Setting(gateway_address(self.config.base_url, f"base_url in {source}"), source)
         return Setting(GATEWAY, BUILT_IN)
 
@@ -176,27 +186,40 @@ class Settings:
     def _stored_key(self) -> Key | None:
         from chroma_cli import credentials
 
-        stored = credentials.find(self.state_dir, self.base_url.value)
+        stored = credentials.find(self.known_state_dir, self.base_url.value)
         return Key(clean_key(stored.text, stored.source), stored.source) if stored else None
 
     # --- places ------------------------------------------------------------------------------------------
 
     @cached_property
     def config_path(self) -> Setting:
+        """Where the config file is; None without a home folder."""
         if "CHROMA_CONFIG" in self._env:
             return Setting(Path(self._env["CHROMA_CONFIG"]).absolute(), "CHROMA_CONFIG")
         import platformdirs
 
-        return Setting(platformdirs.user_config_path(APP, appauthor=False) / "config.toml", BUILT_IN)
+        folder = _own_folder(platformdirs.user_config_path)
+        return Setting(folder and folder / "config.toml", BUILT_IN)
 
     @cached_property
     def state_dir(self) -> Path:
-        """Where the ledger, the sandbox's world and rescued pictures live."""
+        """Where the ledger, the sandbox's world and rescued pictures live. Raises :class:`NoHome`."""
+        if self.known_state_dir is None:
+            raise NoHome(
+                "There is no place to keep jobs and keys: HOME is not set, and this user has no home folder.",
+                hint="Name a folder that is kept in CHROMA_STATE_DIR, and a config file, if there is one, in"
+                " CHROMA_CONFIG.",
+            )
+        return self.known_state_dir
+
+    @cached_property
+    def known_state_dir(self) -> Path | None:
+        """The same, or None without a home folder."""
         if "CHROMA_STATE_DIR" in self._env:
             return Path(self._env["CHROMA_STATE_DIR"]).absolute()
         import platformdirs
 
-        return platformdirs.user_state_path(APP, appauthor=False)
+        return _own_folder(platformdirs.user_state_path)
 
     @property
     def state_source(self) -> str:
@@ -213,8 +236,9 @@ class Settings:
 
     @property
     def rescue_dir(self) -> Path:
-        """Where a finished picture goes that cannot be written where it was asked."""
-        return self.state_dir / "rescued"
+        """Where a finished picture goes that cannot be written where it was asked; without a home folder no
+        folder at all, so that it goes to the one for temporary files."""
+        return (self.known_state_dir or Path(os.devnull)) / "rescued"
 
     @property
     def step_summary(self) -> Path | None:
@@ -224,7 +248,10 @@ class Settings:
 
     @cached_property
     def config(self) -> Config:
-        return read_config(self.config_path.value)
+        path, source = self.config_path.value, self.config_path.source
+        if path is None or (source == BUILT_IN and not _may_be_there(path)):
+            return Config(path, False, None, {}, {}, {})
+        return read_config(path)
 
     # --- the rest ----------------------------------------------------------------------------------------
 
@@ -246,6 +273,15 @@ class Settings:
         if word and word not in _FALSE:
             raise UsageError(f"{variable}: {word!r} is neither 1 nor 0.")
         return Setting(False, variable if word else BUILT_IN)
+
+
+def _own_folder(find: Callable[..., Path]) -> Path | None:
+    """Return the program's folder as platformdirs has it; None for a user without a home folder."""
+    try:
+        folder = find(APP, appauthor=False)
+    except RuntimeError:
+        return None
+    return folder if folder.is_absolute() else None  # older versions leave "~" as it is
 
 
 # --- addresses -------------------------------------------------------------------------------------
@@ -346,6 +382,16 @@ _TOP = ("base_url", *_TABLES)
 _BUDGETS = ("day", "month")
 
 
+def _may_be_there(path: Path) -> bool:
+    """Whether a file in the home folder is there, as far as this user may know: with somebody else's HOME
+    (``sudo``, a container) it cannot even be looked for."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return False
+    return True
+
+
 def read_config(path: Path) -> Config:
     """The config file at ``path``; a missing one is an empty one.
 
@@ -378,24 +424,17 @@ def _read_some(path: Path, most: int) -> bytes:
 
 
 def check_private(path: Path) -> None:
-    """Refuse to take a gateway's address from a config file that any other account may write: whoever can
+    """Refuse to take a gateway's address from a config file that any other account can change: whoever can
     do that gets the key sent to an address of theirs. Raises :class:`ConfigError`.
     """
-    if os.name != "posix":
-        return
-    with contextlib.suppress(OSError):  # gone since it was read
-        file, folder = path.stat(), path.resolve().parent.stat()
-        # In a sticky folder such as /tmp only the owner replaces a file; others may only make a missing one.
-        open_folder = folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX
-        stranger = file.st_uid not in (0, os.geteuid()) and os.geteuid() != 0
-        if stat.S_ISREG(file.st_mode) and (file.st_mode & stat.S_IWOTH or open_folder or stranger):
-            place = path.parent if open_folder else path
-            raise ConfigError(
-                f"{place} can be written by others, so the base_url in the config file is not believed:"
-                " the key would go there.",
-                hint="Name the gateway with --base-url, or make it private with:"
-                f" chmod o-w {quoted(str(place))}",
-            )
+    place = changeable_by_others(path)
+    if place is not None:
+        raise ConfigError(
+            f"{place} can be written by others, so the base_url in the config file {path} is not believed:"
+            " the key would go there.",
+            hint="Name the gateway with --base-url, or make it private with:"
+            f" chmod go-w {quoted(str(place))}",
+        )
 
 
 def _checked(path: Path, table: Mapping[str, Any]) -> Config:

@@ -25,10 +25,12 @@ from chroma_cli.errors import (
     InvalidParameters,
     LedgerRequired,
     LimitError,
+    NoHome,
     Problem,
     UsageError,
 )
 from chroma_cli.jobs.spending import Spending
+from chroma_cli.private import changeable_by_others
 from chroma_cli.request import builder, presets, schema, values
 from chroma_cli.request.builder import ImageRequest, Level
 from chroma_cli.settings import Key, Settings
@@ -332,7 +334,8 @@ class Run:
         from chroma_cli.sandbox.world import WorldOptions
 
         # no rate limit: all processes share one world, and its practice is in a magic prompt
-        server = SandboxServer(self.settings.sandbox_dir, WorldOptions(rpm=0))
+        folder = self.settings.sandbox_dir if self.settings.known_state_dir else None
+        server = SandboxServer(folder, WorldOptions(rpm=0))
         server.start()
         self._closing.callback(server.stop)
         if server.warning:
@@ -380,7 +383,11 @@ class Run:
             return self._opened
         except LedgerUnusable as trouble:
             self.output.warning(trouble.words)
-            return None
+        except NoHome as trouble:
+            self.output.warning(
+                f"{trouble.message} {trouble.hint} A job is not known any more when chroma ends."
+            )
+        return None
 
     @cached_property
     def _opened(self) -> Ledger:
@@ -388,6 +395,13 @@ class Run:
 
         opened = Ledger.open(self.settings.ledger_path, clock=self.clock, tell=self.output.warning)
         self._closing.callback(opened.close)
+        place = changeable_by_others(self.settings.ledger_path.parent)
+        if place is not None:
+            self.output.warning(
+                f"{place} can be written by others, who can replace the job ledger {opened.path}: it says"
+                " what is paid for, and where pictures go."
+                f" Make it private with: chmod go-w {text.quoted(str(place))}"
+            )
         self._report_abandoned(opened)
         return opened
 

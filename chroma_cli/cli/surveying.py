@@ -86,7 +86,7 @@ class Source:
         if manifest.path is None and (given["check"] or given["prune"]):
             raise UsageError("A manifest that is no regular file has no lock: --check and --prune need one.")
         images = manifest.images if shard is None else manifests.shard(manifest.images, *shard)
-        return cls(manifest, images, None, StatCache.load(run.settings.state_dir, manifest), shard)
+        return cls(manifest, images, None, StatCache.load(run.settings.known_state_dir, manifest), shard)
 
     def read_lock(self) -> None:
         """The lock as it is now; for a run that makes images, after others are kept out."""

@@ -185,7 +185,7 @@ def _source(
     for words in dict.fromkeys(warnings) if number == 1 else ():
         run.output.warning(words)
     manifest = Manifest(None, Path(cwd), _as_they_came(run, images), ())
-    cache = StatCache.load(run.settings.state_dir, manifest)
+    cache = StatCache.load(run.settings.known_state_dir, manifest)
     return Source(manifest, manifest.images, None, cache, None, title="the sweep")
 
 

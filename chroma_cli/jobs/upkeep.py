@@ -96,9 +96,9 @@ class StatCache:
         self._news: dict[str, list[object]] = {}
 
     @classmethod
-    def load(cls, state_dir: Path, manifest: Manifest) -> StatCache:
-        """What is remembered of this manifest's files; nothing for stdin."""
-        if manifest.path is None:
+    def load(cls, state_dir: Path | None, manifest: Manifest) -> StatCache:
+        """What is remembered of this manifest's files; nothing for stdin, nor without a state directory."""
+        if manifest.path is None or state_dir is None:
             return cls(None)
         name = hashlib.sha256(os.fsencode(manifest.path)).hexdigest()[:32]
         return cls(state_dir / "batch" / f"{name}.json")

@@ -619,7 +619,7 @@ def test_a_config_that_others_can_write_names_no_gateway(
     folder.chmod(0o777 if what == "folder" else 0o755)
     rig.others.append(rig.stranger)
     ran = rig(*argv)
-    assert ran.code == 2 and "written by others" in ran.err and "chmod o-w" in ran.err
+    assert ran.code == 2 and "written by others" in ran.err and "chmod go-w" in ran.err
     assert not rig.stranger.requests()
     assert rig("credits", "--base-url", rig.gateway.base_url).code == 0
     folder.chmod(0o1777)

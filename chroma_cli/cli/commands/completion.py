@@ -55,7 +55,7 @@ def _list(run: Run, what: str) -> None:
         for one in sorted(run.presets.values(), key=lambda preset: preset.name):
             run.output.result(f"{text.one_line(one.name)}\t{text.one_line(one.about or one.source)}")
         return
-    if run.settings.no_ledger.value:
+    if run.settings.no_ledger.value or run.settings.known_state_dir is None:
         return
     from chroma_cli.jobs.ledger import glance
 

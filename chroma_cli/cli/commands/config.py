@@ -29,15 +29,17 @@ def _rows(run: Run) -> Iterator[tuple[str, object, str]]:
     settings = run.settings
     found = settings.config
     place = settings.config_path.source
-    yield "config", str(found.path), place if found.exists else f"{place}, no such file"
-    yield "state", str(settings.state_dir), settings.state_source
+    yield "config", found.path and str(found.path), place if found.exists else f"{place}, no such file"
+    state = settings.known_state_dir
+    yield "state", state and str(state), settings.state_source if state else "there is no home folder"
     if settings.sandbox.value:
         yield "base_url", "sandbox", settings.sandbox.source
     else:
         yield "base_url", settings.base_url.value, settings.base_url.source
     yield "sandbox", settings.sandbox.value, settings.sandbox.source
     yield "key", *_key(run)
-    yield "ledger", None if settings.no_ledger.value else str(settings.ledger_path), settings.no_ledger.source
+    no_ledger = settings.no_ledger.value or state is None
+    yield "ledger", None if no_ledger else str(settings.ledger_path), settings.no_ledger.source
     for name, value in found.defaults.items():
         yield f"defaults.{name}", value, str(found.path)
     for name, values in found.presets.items():

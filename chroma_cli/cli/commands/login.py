@@ -21,10 +21,11 @@ def login(run: Run) -> None:
     settings = run.settings
     if settings.sandbox.value:
         raise UsageError(f"{settings.sandbox.source}: the sandbox needs no key.")
+    state_dir = settings.state_dir
     key = Key(_read(run), "login")
     _check(run, key)
     base_url = str(settings.base_url.value)
-    place = credentials.store(settings.state_dir, base_url, key.text)
+    place = credentials.store(state_dir, base_url, key.text)
     run.output.result(
         f"{key.masked} stored in {place}", {"key": key.masked, "base_url": base_url, "stored": place}
     )
@@ -60,4 +61,5 @@ def _check(run: Run, key: Key) -> None:
             raise
         run.output.note("The key is valid; the account has no balance yet.")
         return
-    run.output.note(f"The key is valid; the balance is {found.total:g}.")
+    balance = "unknown" if found.total is None else f"{found.total:g}"
+    run.output.note(f"The key is valid; the balance is {balance}.")
