@@ -68,7 +68,7 @@ class Lifecycle:
     """The steps, on one gateway and one ledger.
 
     ``gateway_name`` is what the ledger calls this gateway: its base URL, or "sandbox", whose address changes.
-    ``fetch_command`` turns an id or number into the command that brings the job home.
+    ``fetch_command`` turns an id or number, with options, into the command that brings the job home.
     """
 
     client: Client
@@ -77,7 +77,7 @@ class Lifecycle:
     clock: Clock
     observe: Callable[[object], None]
     gateway_name: str
-    fetch_command: Callable[[str], str]
+    fetch_command: Callable[..., str]
     expectation: polling.Expectation | None = None
     #: Tries of one poll, for callers that come back themselves; by default as often as the deadline allows.
     attempts: int | None = None
@@ -181,7 +181,7 @@ class Lifecycle:
                 )
             except PriceNotKnown as error:
                 first = error.waits_for
-                error.hint = f"Nothing was sent. {self._pick_up(first)} --wait"
+                error.hint = f"Nothing was sent. {self._pick_up(first, '--wait')}"
                 if deadline is None or deadline.passed or not error.awaited:
                     raise
                 if not tries:
@@ -715,8 +715,8 @@ class Lifecycle:
         self.book.finish(job)
         error.record = replace(job, error=error.as_dict(), charged=error.charged)
 
-    def _pick_up(self, job: JobRow) -> str:
-        return f"Bring it home with: {self.fetch_command(job.request_id or str(job.number))}"
+    def _pick_up(self, job: JobRow, *options: str) -> str:
+        return f"Bring it home with: {self.fetch_command(job.request_id or str(job.number), *options)}"
 
 
 @dataclass

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kit import Ended, Gateway, Plan, Programs, eventually
+from kit import Ended, Gateway, Hold, Plan, Programs, eventually
 
 Chroma = Callable[..., Ended]
 Rows = Callable[[], list[dict[str, Any]]]
@@ -25,6 +25,13 @@ def listing(work: Path, count: int, steps: Sequence[int] = (40,), name: str = "l
         {"output": f"{n}.png", "prompt": f"fox {n}", "steps": steps[n % len(steps)]} for n in range(count)
     ]
     (work / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def held(gateway: Gateway, prompt: str | None = None) -> Hold:
+    """Keep jobs in flight until the hold is released, however often they are asked for."""
+    hold = Hold()
+    gateway.on("status", hold, always=True, prompt=prompt)
+    return hold
 
 
 def paid(gateway: Gateway) -> float:
@@ -94,7 +101,7 @@ def test_work_with_a_price_goes_on_while_other_work_waits(
     listing(work, 2, steps=(40,))
     assert chroma("batch", "list.jsonl").code == 0
     listing(work, 12, steps=(40, 20))
-    with gateway.hold("result", prompt="fox 1") as hold:
+    with held(gateway, "fox 1") as hold:
         started = process.start("batch", "list.jsonl", "--budget", "5.00", "--jobs", "8")
         hold.wait()
         eventually(lambda: gateway.bills("fox 10"), "the last one whose price is known")
@@ -108,7 +115,7 @@ def test_a_ledger_that_is_replaced_during_a_run_ends_the_spending(
 ) -> None:
     gateway.plan(price=1.0)
     listing(work, 10)
-    with gateway.hold("result") as hold:
+    with held(gateway) as hold:
         started = process.start("batch", "list.jsonl", "--budget", "3.00", "--jobs", "2")
         hold.wait()
         (state / "jobs.sqlite3").unlink()
@@ -124,7 +131,7 @@ def test_many_processes_pass_the_day_by_one_surplus(
 ) -> None:
     gateway.plan(price=1.0)
     budget("day = 0.50")
-    with gateway.hold("result") as hold:
+    with held(gateway) as hold:
         first = process.start("generate", "fox", "-o", "0.png")
         hold.wait()
         others = [process.start("generate", "fox", "-o", f"{n}.png", "--json") for n in range(1, 8)]
@@ -142,7 +149,7 @@ def test_who_waited_for_the_price_goes_on(
 ) -> None:
     budget("day = 5.00")
     listing(work, 3)
-    with gateway.hold("result") as hold:
+    with held(gateway) as hold:
         first = process.start("generate", "fox", "-o", "fox.png")
         hold.wait()
         others = [process.start("generate", "owl", "-o", "owl.png"), process.start("batch", "list.jsonl")]
@@ -157,7 +164,7 @@ def test_the_wait_for_a_price_ends_in_time_and_unpaid(
     process: Programs, gateway: Gateway, work: Path, budget: Callable[[str], None]
 ) -> None:
     budget("day = 5.00")
-    with gateway.hold("result") as hold:
+    with held(gateway) as hold:
         first = process.start("generate", "fox", "-o", "fox.png")
         hold.wait()
         ended = process("generate", "owl", "-o", "owl.png", "--timeout", "1", "--json")
