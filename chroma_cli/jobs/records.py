@@ -65,7 +65,7 @@ class LedgerUnusable(ChromaError):
 class LedgerIncomplete(ChromaError):
     """Jobs may be missing in the ledger, since an older one was damaged: it lies at ``path``."""
 
-    type = "ledger"
+    type = "ledger_incomplete"
     default_hint = (
         "Look in the provider's console for jobs of that time, and bring them home with: chroma fetch ID."
         " When none is missing, move that file away."
