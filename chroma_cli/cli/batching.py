@@ -6,10 +6,10 @@ import contextlib
 import copy
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from chroma_cli import text
 from chroma_cli.cli import render
@@ -37,11 +37,12 @@ if TYPE_CHECKING:
     from chroma_cli.cli.output import Board
     from chroma_cli.images.checker import Checker
     from chroma_cli.images.destination import Destination
-    from chroma_cli.jobs.batch import Batch, Ended
+    from chroma_cli.jobs.batch import Batch, Ended, Found
     from chroma_cli.jobs.capacity import Room
     from chroma_cli.jobs.lifecycle import Lifecycle
     from chroma_cli.jobs.lock import Lock
     from chroma_cli.jobs.manifest import Image
+    from chroma_cli.jobs.planning import Plan, Standing
     from chroma_cli.jobs.upkeep import StatCache
 
 #: Writing the lock takes at most this share of the time.
@@ -85,7 +86,8 @@ class BatchWatch(Watch):
 
 @dataclass
 class Making:
-    """Making the images of a plan, and keeping the lock up to date meanwhile."""
+    """Making the images of a plan, and keeping the lock up to date meanwhile. ``look`` looks at files, lock
+    and ledger anew."""
 
     run: Run
     asked: Asked
@@ -94,6 +96,7 @@ class Making:
     lock: Lock | None
     cache: StatCache
     total: int
+    look: Callable[[Sequence[Image]], tuple[Sequence[Standing], Plan]]
     lines: list[Line] = field(default_factory=list)
     errors: list[ChromaError] = field(default_factory=list)
     watch: BatchWatch = field(init=False)
@@ -253,7 +256,7 @@ class Making:
             lifecycle=self._lifecycle,
             durations=Durations(otherwise.expected),
             clock=run.clock,
-            resubmit=self._resubmit,
+            look_again=self._look_again,
             check_place=self._check_place,
             room=self.room,
             submitted=self._submitted,
@@ -268,9 +271,19 @@ class Making:
         life.pictures.promised = lambda job: _Promised(run, job)
         return life
 
-    def _resubmit(self, old: JobRow, intent: Any, limits: Any) -> JobRow:
-        assert self.run.ledger is not None
-        return self.run.ledger.resubmit(old.number, intent, limits=limits)
+    def _look_again(self, work: Work) -> Work | Found:
+        """How an image stands by now, after another process has been at its place. Raises what is in the
+        way."""
+        from chroma_cli.jobs.batch import Found
+
+        if self.lock is not None:
+            self.lock.refresh()
+        standings, plan = self.look([self.images[work.key]])
+        if plan.blocked:
+            raise plan.blocked[0][1]
+        if not plan.works:
+            return Found(standings[0].maker)
+        return replace(self._taken_up(plan.works[0]), planned_at=work.planned_at)
 
     def _submitted(self, work: Work, job: JobRow) -> None:
         """Note in the lock, too, what is in flight: the ledger may go down with its machine, and an older one
@@ -310,6 +323,9 @@ class Making:
         written."""
         run, image, job = self.run, self.images[ended.work.key], ended.job
         error = ended.error
+        if ended.found and job is None:  # only the lockfile knows of it
+            for path in image.paths:
+                run.output.result(str(path))
         made = job is not None and job.state == "saved"
         if self.lock is not None and (job is None or job.settled or job.request_id is None):
             self.lock.settled((image.key,))
@@ -335,9 +351,9 @@ class Making:
         if error is not None:
             self.fail(image, error, cost=ended.cost, unknown=ended.unknown, seconds=seconds, files=files)
             return
-        assert job is not None
         self.lines.append(Line(image.key, "made", ended.cost, seconds, files, unknown=ended.unknown))
-        self.run.output.step(f"{self._place()} {image.key}: {render.saved_words(job)}")
+        words = ended.found or (render.saved_words(job) if job is not None else "")
+        self.run.output.step(f"{self._place()} {image.key}: {words}")
 
     def fail(
         self,

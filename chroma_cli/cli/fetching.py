@@ -22,7 +22,7 @@ from chroma_cli.images import destination as places
 from chroma_cli.images import preflight
 from chroma_cli.images.destination import Destination
 from chroma_cli.jobs.progress import Done
-from chroma_cli.jobs.records import JobRow, LedgerUnusable
+from chroma_cli.jobs.records import InWork, JobRow, LedgerUnusable
 from chroma_cli.request.builder import ImageRequest
 
 if TYPE_CHECKING:
@@ -137,16 +137,11 @@ class Task:
         done = self._ended_already(job)
         if done is not None:
             return done
-        if not run.book.claim(job):
-            raise NotFinished(
-                f"Job {job.number} is being worked on by another chroma process.",
-                hint="Let it finish; if it is stopped, run this again.",
-                request_id=job.request_id,
-                job=job.number,
-                charged=job.charged,
-            )
+        claimed = run.book.claim(job)
+        if claimed is None:
+            raise InWork(job)
+        job = claimed  # as it is now: between the look and the claim another process may have done the work
         try:
-            job = self._as_claimed(job)
             return self._ended_already(job) or (
                 self._collected(job) if remains is None else self._salvaged(job, remains)
             )
@@ -175,11 +170,6 @@ class Task:
     def _kept(self, job: JobRow) -> frozenset[int]:
         """The samples that are not to be downloaded."""
         return frozenset() if self.force or self.output == "-" else _in_place(job)
-
-    def _as_claimed(self, job: JobRow) -> JobRow:
-        """The row as it is now: between the look and the claim another process may have done the work."""
-        known = self.run.book.get(job.request_id or str(job.number), self.run.gateway_name)
-        return known if known is not None and known.number == job.number else job
 
     def _work(self, job: JobRow) -> Lifecycle:
         work = self.run.lifecycle

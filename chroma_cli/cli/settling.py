@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chroma_cli import text
@@ -10,7 +9,7 @@ from chroma_cli.cli import delivery, jobsel, render
 from chroma_cli.clock import Deadline
 from chroma_cli.errors import Declined, NotFound, UsageError
 from chroma_cli.images.destination import Destination
-from chroma_cli.jobs.records import JobRow
+from chroma_cli.jobs.records import JobRow, LastLook
 from chroma_cli.request.builder import ImageRequest
 
 if TYPE_CHECKING:
@@ -52,8 +51,7 @@ def resubmit(run: Run, ident: str) -> None:
     if not old.request:
         raise UsageError(f"Job {old.number} cannot be sent again: its request is not known.", job=old.number)
     ledger.check_resubmittable(old)
-    body = old.request
-    request = ImageRequest.from_payload(body)
+    request, planned = ImageRequest.from_payload(old.request), run.clock.wall()
     _ask(run, old, request)
     work = run.lifecycle
     destination = Destination.from_dict(old.destination) if old.destination else None
@@ -63,12 +61,8 @@ def resubmit(run: Run, ident: str) -> None:
         request,
         destination,
         limits=run.limits(),
-        instead=lambda intent, limits: ledger.resubmit(
-            old.number,
-            replace(intent, request=body),
-            limits=limits,
-            exclusive=destination is not None and destination.kind == "file",
-        ),
+        look=LastLook(since=planned),
+        instead_of=old,
     )
     with delivery.submitting(run):
         job = work.submit(job, Deadline(run.clock, _PATIENCE))

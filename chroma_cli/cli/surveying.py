@@ -7,6 +7,7 @@ import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +18,7 @@ from chroma_cli.jobs import manifest as manifests
 from chroma_cli.jobs import planning, upkeep
 from chroma_cli.jobs.lock import Lock
 from chroma_cli.jobs.manifest import Image, Manifest
-from chroma_cli.jobs.planning import Plan, Work
+from chroma_cli.jobs.planning import Plan, Standing, Work
 from chroma_cli.jobs.records import RESULT_SECONDS, JobRow
 from chroma_cli.jobs.summary import Line, Report
 from chroma_cli.jobs.upkeep import StatCache
@@ -173,17 +174,24 @@ def _costs(run: Run) -> Costs:
 
 
 def _plan(run: Run, source: Source, *, to_make: bool = False) -> Plan:
+    return _look(run, source, source.images, to_make=to_make)[1]
+
+
+def _look(
+    run: Run, source: Source, images: Sequence[Image], *, to_make: bool = False
+) -> tuple[Sequence[Standing], Plan]:
     """Look at files, lock and ledger; ``to_make``: nothing is to be bought before the ledger was asked."""
-    standings = planning.survey(source.images, source.lock, source.cache)
+    now = run.clock.wall()
+    standings: Sequence[Standing] = planning.survey(images, source.lock, source.cache)
     if all(one.state == "unchanged" for one in standings):  # nothing to ask the ledger
-        return Plan((), source.images, (), ())
+        return standings, Plan((), tuple(images), (), ())
     if to_make:
         run.require_ledger()
     book, gateway = run.book, run.gateway_name
     standings = planning.recognise(standings, book, gateway, source.lock, source.cache)
     standings = planning.recognise_by_recipe(standings, source.lock, sandbox=_practises(run))
     given = run.given
-    return planning.plan(
+    return standings, planning.plan(
         standings,
         book,
         gateway,
@@ -191,6 +199,7 @@ def _plan(run: Run, source: Source, *, to_make: bool = False) -> Plan:
         source.cache,
         overwrite=bool(given["overwrite"]),
         resubmit_unknown=bool(given["resubmit_unknown"]),
+        now=now,
     )
 
 
@@ -221,6 +230,7 @@ def make(run: Run, source: Source, asked: Asked) -> None:
             source.lock,
             source.cache,
             len(source.images),
+            partial(_look, run, source),
         )
         doubtful = 0
         try:

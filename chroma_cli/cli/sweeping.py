@@ -31,6 +31,7 @@ from chroma_cli.errors import (
 )
 from chroma_cli.images import disk, naming, sheetmark
 from chroma_cli.images.arrangement import Axis
+from chroma_cli.jobs.lock import request_digest
 from chroma_cli.jobs.manifest import Image, Manifest
 from chroma_cli.jobs.outputs import Outputs, OutputTemplate
 from chroma_cli.jobs.planning import Plan
@@ -41,8 +42,6 @@ from chroma_cli.request.builder import ImageRequest, Level
 
 if TYPE_CHECKING:
     from chroma_cli.cli.context import Run
-    from chroma_cli.jobs.records import JobRow
-
 _MOST_AXES: Final = 2
 _MOST_NUMBERS: Final = 1000
 _SWEPT: Final = tuple(name for name in KEYS if name not in ("prompt", "samples"))
@@ -194,27 +193,15 @@ def _as_they_came(run: Run, images: Iterable[Image]) -> tuple[Image, ...]:
 
     Without this they would count as missing, and be paid again.
     """
-    images = tuple(images)
-    places = {
-        str(path.with_suffix(f".{ending}"))
-        for image in images
-        if not any(disk.exists(path) for path in image.paths)
-        for path in image.paths
-        for ending in naming.FORMAT_OF_ENDING
-    }
-    there = {place for place in places if disk.exists(Path(place))}
-    if not there:
-        return images
-    saved: dict[frozenset[Path], list[JobRow]] = {}
-    for row in run.book.saved_at(run.gateway_name, there):
-        paths = (Path(str(file.get("path"))) for file in row.files.values())
-        saved.setdefault(frozenset(path.with_suffix("") for path in paths), []).append(row)
 
     def found(image: Image) -> Image:
-        body = image.request.payload()
-        for row in saved.get(frozenset(path.with_suffix("") for path in image.paths), ()):
+        others = [path.with_suffix(f".{end}") for path in image.paths for end in naming.FORMAT_OF_ENDING]
+        if any(map(disk.exists, image.paths)) or not any(map(disk.exists, others)):
+            return image
+        wanted = {path.with_suffix("") for path in image.paths}
+        for row in run.book.saved_from(run.gateway_name, request_digest(image.request)):
             paths = tuple(Path(str(file["path"])) for file in row.files.values())
-            if row.request == body and all(disk.exists(path) for path in paths):
+            if {path.with_suffix("") for path in paths} == wanted and all(map(disk.exists, paths)):
                 return dataclasses.replace(image, paths=paths)
         return image
 

@@ -64,6 +64,14 @@ def check(
         _check_folder(folder, [*names, temp_name(token, len(names))], share, len(names), token)
 
 
+def check_again(destination: Destination) -> None:
+    """Look once more, right before the submit, whether a file named outright is still free. Raises
+    OutputExists."""
+    if destination.kind == "file" and not destination.overwrite:
+        for number in destination.numbers:
+            _check_free(destination.target(number), ())
+
+
 def _check_as_typed(destination: Destination, targets: list[Path]) -> None:
     """Look at the very name that was typed as well: ``-o /dev/full`` must not become /dev/full.png."""
     typed = Path(destination.root, destination.template)

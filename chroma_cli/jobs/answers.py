@@ -20,6 +20,7 @@ from chroma_cli.jobs.records import (
     finite,
     row_from,
     texts_from,
+    to_json,
     whole_number,
 )
 
@@ -53,6 +54,17 @@ _MORE_WORK: Final = (
 _HIGHEST_COST: Final = (
     "SELECT max(cost) FROM jobs INDEXED BY jobs_prices WHERE cost > 0 "
     "AND base_url = ? AND work = ? AND samples = ?"
+)
+
+#: So many jobs of one request are looked at, the newest first.
+_MOST_TWINS: Final = 50
+_OF_DIGEST: Final = (
+    "SELECT * FROM jobs INDEXED BY jobs_by_digest WHERE digest = ? AND base_url = ? "
+    "AND state NOT IN ('failed', 'expired', 'forgotten') ORDER BY number DESC LIMIT ?"
+)
+_SAVED_SINCE: Final = (
+    "SELECT number FROM jobs INDEXED BY jobs_by_saving WHERE saved_at IS NOT NULL AND saved_at >= ? "
+    "AND instr(promised, ?) ORDER BY saved_at DESC LIMIT 1"
 )
 
 
@@ -189,12 +201,22 @@ class Answers(ABC):
 
         return [self._seen(row) for row in self._read(work)]
 
+    def saved_from(self, base_url: str, digest: str) -> list[JobRow]:
+        """The jobs of that gateway that have saved the pictures of the request of this digest, the newest
+        first."""
+        rows = self._read(lambda db: of_digest(db, base_url, digest))
+        return [self._seen(row) for row in rows if row.state == "saved"]
+
     def in_work(self, row: JobRow) -> bool:
         """Whether another process that is alive has claimed it."""
         if row.owner is None:
             return False
         idle = self._clock.wall() - (row.claimed_at if row.claimed_at is not None else 0.0)
         return row.owner != self._me and not is_gone(row.owner, seen_from=self._me, idle=idle)
+
+    def is_claimed(self, row: JobRow) -> bool:
+        """Whether a process that is alive has claimed it, this one included."""
+        return row.owner is not None and (row.owner == self._me or self.in_work(row))
 
     def _rows(self, query: str, *values: Any) -> list[JobRow]:
         def work(db: sqlite3.Connection) -> list[JobRow]:
@@ -243,6 +265,20 @@ def by_request(db: sqlite3.Connection, request_id: str, base_url: str | None) ->
         "AND (?2 IS NULL OR base_url = ?2) ORDER BY number DESC LIMIT 1"
     )
     return next(iter(decoded(db, query, (request_id, base_url))), None)
+
+
+def of_digest(db: sqlite3.Connection, base_url: str, digest: str) -> list[JobRow]:
+    """The jobs of one request that are unsettled or saved, the newest first."""
+    return decoded(db, _OF_DIGEST, (digest, base_url, _MOST_TWINS))
+
+
+def saved_since(db: sqlite3.Connection, paths: Sequence[str], since: float) -> int | None:
+    """A job that has saved its picture at one of these promised places since then."""
+    for path in paths:
+        found = db.execute(_SAVED_SINCE, (since, to_json(path))).fetchone()
+        if found is not None:
+            return int(found[0])
+    return None
 
 
 def highest_cost(db: sqlite3.Connection, base_url: str, work: int | None, samples: int) -> float | None:

@@ -12,8 +12,9 @@ import queue
 import random
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from chroma_cli.clock import Clock, Deadline
@@ -46,13 +47,14 @@ from chroma_cli.jobs.pacing import Durations, Gate, Turns, poll_wait
 from chroma_cli.jobs.planning import Work
 from chroma_cli.jobs.polling import Took
 from chroma_cli.jobs.progress import Done
-from chroma_cli.jobs.records import Intent, JobRow
+from chroma_cli.jobs.records import InWork, JobRow, LastLook, PlaceTaken, SavedBefore, outcome_unknown
 from chroma_cli.jobs.steps import Steps
 
 if TYPE_CHECKING:
     from chroma_cli.gateway.pending import Pending
     from chroma_cli.gateway.replies import Submitted
     from chroma_cli.images.destination import Destination
+    from chroma_cli.jobs.book import Book
     from chroma_cli.jobs.pictures import Saved
     from chroma_cli.request.builder import ImageRequest
 
@@ -76,6 +78,9 @@ _BACKOFF_CAP: Final = 15.0
 _PRICE_WAIT: Final = 2.0
 #: So many submits in a row that web pages answered are no accident: the gateway is not there.
 _MOST_PAGES: Final = 3
+#: Between looks at what another process makes (seconds): the first, and the most.
+_FIRST_LOOK: Final = 0.5
+_LAST_LOOK: Final = 3.0
 #: These say that the next job would fare no better.
 _HOPELESS: Final = (AuthError, NotEnoughCredits, WrongAddress, Retired, RateLimited, OutOfResources)
 
@@ -104,6 +109,8 @@ class Ended:
     error: ChromaError | None = None
     cost: float = 0.0
     unknown: float = 0.0
+    #: How it came about without a submit of this run.
+    found: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,25 +123,32 @@ class Counts:
     unknown: float
 
 
-#: Settles an unknown job and begins a new one in its place.
-Resubmit = Callable[[JobRow, Intent, Sequence[Limit]], JobRow]
+@dataclass(frozen=True)
+class Found:
+    """The picture of an image is there already; ``job`` made it, if the ledger knows that."""
+
+    job: JobRow | None
 
 
 @dataclass(frozen=True)
 class _Wish:
-    """An image in the queue; ``again`` counts the submits that failed."""
+    """An image in the queue; ``again`` counts the submits that failed. ``passed_over`` are saved jobs whose
+    pictures are not on this disk any more. ``deadline`` is that of the wait for another process; ``lost`` is
+    the job of this run that another process has taken up."""
 
     work: Work
     again: int = 0
+    passed_over: frozenset[int] = frozenset()
+    deadline: Deadline | None = None
+    lost: JobRow | None = None
 
 
 @dataclass
 class _Task:
     """One image in flight."""
 
-    work: Work
+    wish: _Wish
     life: Lifecycle
-    again: int = 0
     job: JobRow | None = None
     deadline: Deadline | None = None
     pending: Pending[Submitted] | None = None
@@ -152,12 +166,16 @@ class _Task:
     #: The gateway has finished it.
     collecting: bool = False
 
+    @property
+    def work(self) -> Work:
+        return self.wish.work
+
 
 class Batch:
     """A run over many images. ``lifecycle`` makes the steps for one job (true: one that is taken up);
     ``check_place`` looks at a place once more just before its picture is put there, and gives the destination
-    to use; ``submitted`` is told each job when its id is known; ``resubmit`` settles an unknown job and
-    begins a new one in its place.
+    to use; ``submitted`` is told each job when its id is known; ``look_again`` looks anew at an image that
+    another process has been at, and gives what is to be done by now, or raises what is in the way.
 
     Feed the observer's ``Throttled`` to :attr:`gate`. To be used from one thread: :meth:`start`, then
     :meth:`next` until :attr:`finished`.
@@ -171,7 +189,7 @@ class Batch:
         lifecycle: Callable[[bool], Lifecycle],
         durations: Durations,
         clock: Clock,
-        resubmit: Resubmit | None = None,
+        look_again: Callable[[Work], Work | Found] = lambda work: work,
         check_place: Callable[[Work, Destination], Destination] = lambda _work, place: place,
         submitted: Callable[[Work, JobRow], None] = lambda _work, _job: None,
         jitter: Callable[[], float] = random.random,
@@ -185,7 +203,7 @@ class Batch:
         self._lifecycle = lifecycle
         self._durations = durations
         self._clock = clock
-        self._resubmit = resubmit
+        self._look_again_at = look_again
         self._check_place = check_place
         self._submitted = submitted
         self._jitter = jitter
@@ -194,6 +212,8 @@ class Batch:
         # what is in flight already comes first: its hour is running
         self._queue = deque(_Wish(work) for work in sorted(works, key=lambda work: work.job is None))
         self._flying: dict[int, _Task] = {}
+        #: What another process, or another image's job, is making: looked at again now and then.
+        self._parked: dict[int, _Wish] = {}
         self._closed = False
         #: Dollars that went for jobs of this run that have ended.
         #: Submits in a row that were answered by a web page.
@@ -243,7 +263,8 @@ class Batch:
     def finished(self) -> bool:
         """Whether nothing is in flight any more, nothing more will be, and all that ended was handed out."""
         with self._lock:
-            over = not self._queue or self.stopping or self.halted is not None
+            waiting = self._queue or self._parked
+            over = not waiting or self.stopping or self.halted is not None
             return over and not self._flying and self._ended.empty()
 
     def next(self, seconds: float) -> Ended | None:
@@ -280,7 +301,8 @@ class Batch:
     @property
     def counts(self) -> Counts:
         with self._lock:
-            return Counts(len(self._queue), len(self._flying), self._spent, self._unknown)
+            waiting = len(self._queue) + len(self._parked)
+            return Counts(waiting, len(self._flying), self._spent, self._unknown)
 
     @property
     def sending(self) -> int:
@@ -293,7 +315,7 @@ class Batch:
         """What was not begun."""
         with self._lock:
             flying = [task.work for task in self._flying.values() if task.job is None]
-            return (*flying, *(wish.work for wish in self._queue))
+            return (*flying, *(wish.work for wish in (*self._queue, *self._parked.values())))
 
     @property
     def unfinished(self) -> tuple[Ended, ...]:
@@ -334,7 +356,7 @@ class Batch:
                 if not wait:
                     wish = self._queue[at]
                     del self._queue[at]
-                    task = _Task(wish.work, self._lifecycle(taken_up), again=wish.again)
+                    task = _Task(wish, self._lifecycle(taken_up))
                     self._flying[id(task)] = task
             if not wait:
                 self._put(task, 0.0, self._take_up if taken_up else self._begin)
@@ -355,7 +377,7 @@ class Batch:
             if not self._looking:
                 self._looking = True
                 self._submits.add(_PRICE_WAIT, self._look_for_price)
-        elif not self._flying:
+        elif not (self._flying or self._parked):
             self.halted = self.halted or self._short or self._price
             self._ended.put(None)
 
@@ -424,24 +446,96 @@ class Batch:
             self._put_back(task)
             return
         work, options, ends = task.work, self._options, self._ends
+        look = LastLook(
+            check=work.check_place,
+            since=work.planned_at,
+            in_batch=True,
+            passed_over=task.wish.passed_over,
+            resubmit_unknown=options.resubmit_unknown,
+        )
         try:
-            task.job = task.life.intend(
-                work.request, work.destination, limits=options.limits, instead=self._instead(work)
+            job = task.life.intend(
+                work.request,
+                work.destination,
+                limits=options.limits,
+                look=look,
+                instead_of=work.instead_of,
             )
         except LimitError as error:
             self._wait_for_money(task, error, ends)
             return
+        except InWork as error:
+            self._park(task, error)
+            return
+        except (SavedBefore, PlaceTaken) as error:
+            self._put(task, 0.0, partial(self._find, reason=error))
+            return
+        if job.fetchable:
+            self._go_on(task, job)
+            return
+        task.job = job
         task.deadline = Deadline(self._clock, options.timeout)
         task.pending = task.life.open_submit(
             task.job, task.deadline, resubmit_unknown=options.resubmit_unknown
         )
         self._send(task)
 
-    def _instead(self, work: Work) -> Callable[[Intent, Sequence[Limit]], JobRow] | None:
-        old, resubmit = work.instead_of, self._resubmit
-        if old is None or resubmit is None:
-            return None
-        return lambda intent, limits: resubmit(old, intent, limits)
+    # --- what others make --------------------------------------------------------------------------------
+
+    def _park(self, task: _Task, error: InWork) -> None:
+        """Another process makes the picture, or another job of this run: wait for it to end."""
+        lost = task.wish.lost if task.job is None or task.work.job is not None else task.job
+        deadline = task.wish.deadline or task.deadline or Deadline(self._clock, self._options.timeout)
+        fresh = replace(task.work, job=None)
+        wish = replace(task.wish, work=fresh, deadline=deadline, lost=lost)
+        with self._lock:
+            self._parked[id(wish)] = wish
+        self._leave(task, None)
+        self._look_after(wish, deadline, error, task.life.book, _FIRST_LOOK)
+
+    def _look_after(self, wish: _Wish, deadline: Deadline, error: InWork, book: Book, wait: float) -> None:
+        """See in ``wait`` seconds whether the other one is still at work."""
+
+        def look() -> None:
+            if self._over:
+                return
+            row = book.now(error.row)
+            busy = not row.settled and book.is_claimed(row)
+            if busy and not deadline.passed:
+                self._look_after(wish, deadline, error, book, min(wait * 1.5, _LAST_LOOK))
+                return
+            with self._lock:
+                del self._parked[id(wish)]
+                if not busy:
+                    self._queue.appendleft(wish)
+            if busy:
+                cost, unknown = self._lost(wish, book)
+                self._ended.put(Ended(wish.work, row, error=error, cost=cost, unknown=unknown))
+            self._launch_soon()
+
+        self._polls.add(min(wait, deadline.remaining + 0.01), look)
+
+    def _find(self, task: _Task, reason: SavedBefore | PlaceTaken) -> None:
+        """The picture may be there, or elsewhere on this disk, by now: look anew, or copy it."""
+        found, book = self._look_again_at(task.work), task.life.book
+        if isinstance(found, Found):
+            cost, unknown = self._lost(task.wish, book)
+            how = "made meanwhile by another run"
+            self._leave(task, None, Ended(task.work, found.job, cost=cost, unknown=unknown, found=how))
+            return
+        wish = replace(task.wish, work=found)
+        if isinstance(reason, SavedBefore):
+            for row in reason.rows:
+                done = task.life.copy(row, found.destination)
+                if done is not None:
+                    cost, unknown = self._lost(task.wish, book)
+                    how, away = f"copied from job {row.number}, not paid again", _displaced(done)
+                    self._leave(task, None, Ended(found, done.job, done.saved, away, cost, unknown, how))
+                    return
+            wish = replace(wish, passed_over=wish.passed_over | {row.number for row in reason.rows})
+        elif found.seen == task.work.seen:
+            raise reason  # what another job has saved there is gone since
+        self._leave(task, wish)
 
     def _send(self, task: _Task) -> None:
         """One send of the submit; again later where that is allowed."""
@@ -507,13 +601,25 @@ class Batch:
         """Go on with a job of an earlier run, where it stands."""
         job = task.work.job
         assert job is not None
-        if not task.life.book.claim(job):
-            raise NotFinished(
-                f"Job {job.number} for it is being worked on by another chroma process.",
-                request_id=job.request_id,
-                job=job.number,
-                charged=job.charged,
-            )
+        if job.promised != task.work.destination.promises():
+            self._begin(task)  # which claims it, and has it brought here
+            return
+        claimed = task.life.book.claim(job)
+        if claimed is None:
+            self._park(task, InWork(job))
+            return
+        if claimed.settled:  # another process was faster
+            self._leave(task, replace(task.wish, work=replace(task.work, job=None)))
+            return
+        if not claimed.fetchable:  # its process has just ended
+            task.life.book.release(claimed)
+            raise outcome_unknown(claimed)
+        self._go_on(task, claimed)
+
+    def _go_on(self, task: _Task, job: JobRow) -> None:
+        """Wait for a job that was submitted already, and is claimed."""
+        task.wish = replace(task.wish, work=replace(task.work, job=job))
+        self._submitted(task.work, job)
         task.job = job
         task.deadline = Deadline(self._clock, self._options.timeout)
         task.life.pictures.resumed = True
@@ -639,8 +745,12 @@ class Batch:
             self._collects.add(wait, lambda: self._attempt(task, self._save))
             return
         deadline = Deadline(self._clock, max(task.deadline.remaining, _COLLECT_SECONDS))
-        place = self._check_place(task.work, task.work.destination)
-        done = task.life.collect(task.job, place, deadline)
+        try:
+            place = self._check_place(task.work, task.work.destination)
+            done = task.life.collect(task.job, place, deadline)
+        except InWork as error:
+            self._park(task, error)
+            return
         self.gate.answered()
         self._learn(task, done.job.timings.whole())
         self._end(task, done=done)
@@ -653,25 +763,39 @@ class Batch:
             error = _displaced(done)
         elif error is not None and isinstance(error.record, JobRow):
             task.job = error.record
-        cost, unknown = _money(task)
-        with self._lock:
-            self._spent += cost
-            self._unknown += unknown
-        again = isinstance(error, GenerationFailed) and task.again < self._options.retry_failed
+        found = ""
+        if error is not None and task.job is not None:
+            now = task.life.book.now(task.job)
+            if now.state == "saved":
+                task.job, error, found = now, None, "finished by another process"
+        cost, unknown = self._count(_money(task))
+        again = isinstance(error, GenerationFailed) and task.wish.again < self._options.retry_failed
         if again and not self._over:
             fresh = replace(task.work, job=None, instead_of=None)
-            self._leave(task, _Wish(fresh, task.again + 1))
+            self._leave(task, _Wish(fresh, task.wish.again + 1))
             return
         if isinstance(error, _HOPELESS) and task.work.job is None:
             self.halt(error)
         if error is not None and self._options.fail_fast:
             self.stop()
         saved = done.saved if done is not None else ()
-        self._leave(task, None, Ended(task.work, task.job, saved, error, cost, unknown))
+        self._leave(task, None, Ended(task.work, task.job, saved, error, cost, unknown, found))
 
     def _put_back(self, task: _Task) -> None:
         """It was not sent, and will not be in this run."""
-        self._leave(task, _Wish(task.work, task.again))
+        self._leave(task, task.wish)
+
+    def _count(self, money: tuple[float, float]) -> tuple[float, float]:
+        """Add what went for one image, and what may have gone, to the run's."""
+        cost, unknown = money
+        with self._lock:
+            self._spent += cost
+            self._unknown += unknown
+        return money
+
+    def _lost(self, wish: _Wish, book: Book) -> tuple[float, float]:
+        """What went for the job of this run that another process has taken up."""
+        return (0.0, 0.0) if wish.lost is None else self._count(_dollars(book.now(wish.lost)))
 
     def _wait_for_money(self, task: _Task, error: LimitError, ends: int) -> None:
         """A limit is in the way. It may give room again when a job in flight ends; ``ends`` had ended when it
@@ -685,7 +809,7 @@ class Batch:
                 self._price = error
             else:
                 self._short = error
-        self._leave(task, _Wish(task.work, task.again), short=True)
+        self._leave(task, task.wish, short=True)
 
     def _leave(
         self, task: _Task, wish: _Wish | None, ended: Ended | None = None, *, short: bool = False
@@ -735,8 +859,10 @@ def _left_behind(task: _Task) -> Ended:
 def _money(task: _Task) -> tuple[float, float]:
     """Return the dollars that a job of this run cost, and those that it may have cost."""
     job = task.job
-    if job is None or task.work.job is not None:
-        return 0.0, 0.0
+    return (0.0, 0.0) if job is None or task.work.job is not None else _dollars(job)
+
+
+def _dollars(job: JobRow) -> tuple[float, float]:
     counted = budget.counted(job)
     return (0.0, counted) if job.charged is Charged.UNKNOWN else (counted, 0.0)
 

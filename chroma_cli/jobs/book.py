@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from chroma_cli.clock import Clock
 from chroma_cli.errors import Charged, LimitError
 from chroma_cli.jobs.budget import Limit
-from chroma_cli.jobs.records import Intent, JobRow, LedgerUnusable, SeenCredits, Timings
+from chroma_cli.jobs.records import (
+    PLAIN_LOOK,
+    Intent,
+    JobRow,
+    LastLook,
+    LedgerUnusable,
+    SeenCredits,
+    Timings,
+)
 from chroma_cli.jobs.spending import Spending
 
 if TYPE_CHECKING:
@@ -90,15 +98,16 @@ class Book:
         *,
         limits: Sequence[Limit] = (),
         exclusive: bool = True,
-        instead: Callable[[Intent, Sequence[Limit]], JobRow] | None = None,
+        look: LastLook = PLAIN_LOOK,
+        instead_of: int | None = None,
     ) -> JobRow:
-        """Write the intent down before anything is sent; ``instead`` does it another way (a resubmit).
+        """Write the intent down before anything is sent; ``instead_of`` is a job that is sent again with it.
 
-        Raises :class:`LimitError` when a limit would be passed, or is set and cannot be kept for want of
-        a ledger.
+        Raises as :meth:`Entries.begin` and :meth:`Entries.resubmit`, and :class:`LimitError` when a limit is
+        set and cannot be kept for want of a ledger.
         """
         intent = replace(intent, token=intent.token or secrets.token_hex(8))
-        job = self._begun(intent, limits, exclusive, instead)
+        job = self._begun(intent, limits, exclusive, look, instead_of)
         self._spending.works_on(job)
         return job
 
@@ -107,13 +116,16 @@ class Book:
         intent: Intent,
         limits: Sequence[Limit],
         exclusive: bool,
-        instead: Callable[[Intent, Sequence[Limit]], JobRow] | None,
+        look: LastLook,
+        instead_of: int | None,
     ) -> JobRow:
         if self._ledger is not None:
             try:
-                if instead is not None:
-                    return instead(intent, limits)
-                return self._ledger.begin(intent, limits=limits, exclusive=exclusive)
+                if instead_of is not None:
+                    return self._ledger.resubmit(
+                        instead_of, intent, limits=limits, exclusive=exclusive, look=look
+                    )
+                return self._ledger.begin(intent, limits=limits, exclusive=exclusive, look=look)
             except LedgerUnusable as trouble:
                 if limits:
                     raise LimitError(f"A budget is set and cannot be kept: {trouble.words}") from trouble
@@ -127,6 +139,8 @@ class Book:
             )
         elif self._required:
             raise LimitError("The job ledger cannot be used any more, so nothing more is spent.")
+        if look.check is not None:
+            look.check()
         return self._unrecorded(intent)
 
     def _unrecorded(self, intent: Intent) -> JobRow:
@@ -314,6 +328,11 @@ class Book:
         """The jobs of that gateway whose files were saved at one of these paths, newest first."""
         return self._looked_up(lambda ledger: ledger.saved_at(base_url, paths), [])
 
+    def saved_from(self, base_url: str, digest: str) -> list[JobRow]:
+        """The jobs of that gateway that have saved the pictures of the request of this digest, the newest
+        first."""
+        return self._looked_up(lambda ledger: ledger.saved_from(base_url, digest), [])
+
     def promised(self, job: JobRow | None = None) -> frozenset[str]:
         """The places that unsettled jobs, except this one, will write to."""
         besides = job.number if job is not None else None
@@ -335,12 +354,28 @@ class Book:
         """The unsettled jobs of all other gateways."""
         return self._looked_up(lambda ledger: ledger.elsewhere(base_url), [])
 
-    def claim(self, row: JobRow) -> bool:
-        """Take the job for this process; False when another one that is alive has it."""
-        mine = row.number == 0 or self._known(lambda ledger: ledger.claim(row.number), True)
-        if mine:
-            self._spending.works_on(row)
-        return mine
+    def claim(self, row: JobRow) -> JobRow | None:
+        """Take the job for this process and return it as it is by now; None when another one that is alive
+        has it."""
+        return self._taken(row, lambda ledger: ledger.claim(row.number))
+
+    def hold(self, row: JobRow) -> JobRow | None:
+        """The job as it is by now, of this process or settled; None when another one that is alive has it."""
+        return self._taken(row, lambda ledger: ledger.hold(row.number))
+
+    def _taken(self, row: JobRow, take: Callable[[Entries], JobRow | None]) -> JobRow | None:
+        otherwise: JobRow | None = row
+        taken = row if row.number == 0 else self._known(take, otherwise)
+        if taken is not None:
+            self._spending.works_on(taken)
+        return taken
+
+    def now(self, row: JobRow) -> JobRow:
+        """The job as it is by now."""
+        found = None if row.number == 0 else self._known(lambda ledger: ledger.get(row.number), None)
+        if found is not None:
+            self._spending.heard(found)
+        return found or row
 
     def adopt(self, row: JobRow, intent: Intent | None = None) -> JobRow:
         """Take up a job that was submitted elsewhere and exists; ``intent``: what was submitted."""
@@ -363,6 +398,10 @@ class Book:
             known,
             lambda ledger: ledger.plan_again(row.number, destination, promised, exclusive=exclusive),
         )
+
+    def is_claimed(self, row: JobRow) -> bool:
+        """Whether a process that is alive works on it, this one included."""
+        return self._known(lambda ledger: ledger.is_claimed(row), False)
 
     def in_work(self, row: JobRow) -> bool:
         """Whether another process that is alive works on it."""

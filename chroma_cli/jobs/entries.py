@@ -25,22 +25,31 @@ from chroma_cli.jobs.answers import (
     decoded,
     find,
     highest_cost,
+    of_digest,
     row_of,
+    saved_since,
 )
 from chroma_cli.jobs.budget import Limit
 from chroma_cli.jobs.records import (
+    PLAIN_LOOK,
     UNSETTLED,
     Intent,
+    InWork,
     JobRow,
+    LastLook,
     LedgerUnusable,
     NotResubmittable,
     PlacePromised,
+    PlaceTaken,
+    SavedBefore,
     State,
     Timings,
     files_from,
     files_to,
     finite,
+    outcome_unknown,
     plain,
+    request_digest,
     row_from,
     texts_to,
     to_json,
@@ -94,20 +103,29 @@ class Entries(Answers):
 
     # --- a job's life ------------------------------------------------------------------------------------
 
-    def begin(self, intent: Intent, *, limits: Sequence[Limit] = (), exclusive: bool = True) -> JobRow:
+    def begin(
+        self,
+        intent: Intent,
+        *,
+        limits: Sequence[Limit] = (),
+        exclusive: bool = True,
+        look: LastLook = PLAIN_LOOK,
+    ) -> JobRow:
         """Record what is about to be sent, claimed by this process.
 
-        With ``exclusive`` a place that is promised to another unsettled job raises :class:`PlacePromised`.
-        Raises :class:`LimitError` when one of the ``limits`` would be passed, and
-        :class:`~chroma_cli.jobs.budget.PriceNotKnown` while another job has to tell the price first. Check,
-        reservation and intent are one transaction.
+        A job of the very request that is in flight, and that nobody works on, is given back instead: claimed,
+        and promised to this place. Raises :class:`OutcomeUnknown` for one that may exist and cannot be asked
+        for, and what :class:`LastLook` says. With ``exclusive`` a place that is promised to another unsettled
+        job raises :class:`PlacePromised`. Raises :class:`LimitError` when one of the ``limits`` would be
+        passed, and :class:`~chroma_cli.jobs.budget.PriceNotKnown` while another job has to tell the price
+        first. Checks, reservation and intent are one transaction.
         """
         token = intent.token or secrets.token_hex(8)
         written = False
 
         def work(db: sqlite3.Connection) -> JobRow:
             nonlocal written
-            row = self._insert(db, intent, token, limits, exclusive)
+            row = self._insert(db, intent, token, limits, exclusive, look)
             written = True
             return row
 
@@ -272,7 +290,7 @@ class Entries(Answers):
             columns = self._columns(intent or bare, token, now)
             columns |= {"state": "queued", "request_id": request_id, "owner": None, "claimed_at": None}
             if intent is None:
-                columns |= {"request": None, "samples": None, "work": None}
+                columns |= {"request": None, "digest": None, "samples": None, "work": None}
             if submitted_at is not None:
                 columns["submitted_at"] = columns["created_at"] = min(submitted_at, now)
             return row_of(db, _insert_row(db, columns, (intent or bare).promised))
@@ -306,7 +324,13 @@ class Entries(Answers):
         return self._step(number, frozenset(UNSETTLED), {"state": "forgotten"})
 
     def resubmit(
-        self, number: int, intent: Intent, *, limits: Sequence[Limit] = (), exclusive: bool = True
+        self,
+        number: int,
+        intent: Intent,
+        *,
+        limits: Sequence[Limit] = (),
+        exclusive: bool = True,
+        look: LastLook = PLAIN_LOOK,
     ) -> JobRow:
         """Settle the old row and begin a new one in its place, in one transaction.
 
@@ -320,26 +344,30 @@ class Entries(Answers):
             self.check_resubmittable(old)
             if old.state == "unknown":
                 self._change(db, number, _MAY_RESUBMIT, {"state": "forgotten"})
-            new = self._insert(db, intent, token, limits, exclusive)
-            db.execute("UPDATE jobs SET superseded_by = ? WHERE number = ?", (new.number, number))
-            db.execute("UPDATE jobs SET resubmit_of = ? WHERE number = ?", (number, new.number))
-            return row_of(db, new.number)
+            new = self._insert(db, intent, token, limits, exclusive, look)
+            return _supersede(db, number, new)
 
         return self._remember(self._write(work))
 
     # --- who works on it ---------------------------------------------------------------------------------
 
-    def claim(self, number: int) -> bool:
-        """Take the job for this process; false when another one that is alive has it."""
+    def claim(self, number: int) -> JobRow | None:
+        """Take the job for this process and return it as it is by now; ``None`` when another one that is
+        alive has it."""
 
-        def work(db: sqlite3.Connection) -> bool:
-            row = self._own(db, number)
-            if self.in_work(row):
-                return False
-            self._change(db, number, None, {"owner": self._me.text, "claimed_at": self._clock.wall()})
-            return True
+        def work(db: sqlite3.Connection) -> JobRow | None:
+            if self.in_work(self._own(db, number)):
+                return None
+            claim = {"owner": self._me.text, "claimed_at": self._clock.wall()}
+            return self._change(db, number, None, claim)
 
         return self._write(work)
+
+    def hold(self, number: int) -> JobRow | None:
+        """The job as it is by now, which nobody else works on: as :meth:`claim`, without a write for one that
+        is this process's, or settled."""
+        row = self._read(lambda db: self._own(db, number))
+        return row if row.settled or row.owner == self._me else self.claim(number)
 
     def release(self, number: int) -> None:
         """Give up a claim of this process; one of another stays."""
@@ -402,8 +430,21 @@ class Entries(Answers):
     # --- pieces of the above -----------------------------------------------------------------------------
 
     def _insert(
-        self, db: sqlite3.Connection, intent: Intent, token: str, limits: Sequence[Limit], exclusive: bool
+        self,
+        db: sqlite3.Connection,
+        intent: Intent,
+        token: str,
+        limits: Sequence[Limit],
+        exclusive: bool,
+        look: LastLook,
     ) -> JobRow:
+        twins = self._twins(db, intent)
+        orphans = (row for row in twins if not row.settled and row.fetchable)
+        orphan = next((row for row in orphans if not self.is_claimed(row)), None)
+        if orphan is not None:
+            return self._take_up(db, orphan.number, intent, exclusive=exclusive)
+        lost = self._lost(twins, look)
+        self._check_place(db, intent, look)
         if limits and self.history_lost:
             raise LimitError(
                 "A budget is set, and what was spent so far is not known: the job ledger was damaged or"
@@ -417,9 +458,58 @@ class Entries(Answers):
         budget.check(db, intent, limits, now, lambda row: row.owner == self._me or self.in_work(row))
         if exclusive:
             _check_places(db, intent.promised, None)
+        for old in lost:
+            self._change(db, old.number, None, {"state": "forgotten"})
         columns = self._columns(intent, token, now)
         columns["run"] = next((limit.run for limit in limits if limit.run is not None), None)
-        return row_of(db, _insert_row(db, columns, intent.promised))
+        new = row_of(db, _insert_row(db, columns, intent.promised))
+        for old in lost:
+            new = _supersede(db, old.number, new)
+        return new
+
+    def _twins(self, db: sqlite3.Connection, intent: Intent) -> list[JobRow]:
+        """The jobs of the very request, unsettled or saved; none where the server draws the seed, because
+        then it is another picture each time."""
+        if intent.seed is None:
+            return []
+        return of_digest(db, intent.base_url, request_digest(intent.request))
+
+    def _lost(self, twins: Sequence[JobRow], look: LastLook) -> list[JobRow]:
+        """Those of the twins that are to be settled by sending the request again. Raises what speaks against
+        sending it."""
+        if look.in_batch:
+            made = [row for row in twins if row.state == "saved" and row.number not in look.passed_over]
+            if made:
+                raise SavedBefore(made)
+            for row in twins:
+                if not row.settled and self.is_claimed(row):
+                    raise InWork(row)
+        lost = [row for row in twins if not row.settled and not self.is_claimed(row)]
+        if lost and not look.resubmit_unknown:
+            raise outcome_unknown(lost[0])
+        return lost
+
+    def _check_place(self, db: sqlite3.Connection, intent: Intent, look: LastLook) -> None:
+        """Raises :class:`PlaceTaken` for what was saved there meanwhile, and what ``look.check`` does."""
+        if look.since is not None:
+            number = saved_since(db, intent.promised, look.since)
+            if number is not None:
+                raise PlaceTaken(f"{intent.promised[0]}: job {number} has saved its picture there meanwhile.")
+        if look.check is not None:
+            look.check()
+
+    def _take_up(self, db: sqlite3.Connection, number: int, intent: Intent, *, exclusive: bool) -> JobRow:
+        """Claim an unsettled job, and have its picture brought to the place of this intent."""
+        if exclusive:
+            _check_places(db, intent.promised, number)
+        changes: dict[str, Any] = {"owner": self._me.text, "claimed_at": self._clock.wall()}
+        if not _same_place(find(db, number), intent):
+            # what is saved of it elsewhere is not at this place
+            changes |= {"destination": plain(intent.destination), "promised": texts_to(intent.promised)}
+            changes |= {"files": "{}"}
+            db.execute("DELETE FROM promises WHERE job = ?", (number,))
+            _promise(db, number, intent.promised)
+        return self._change(db, number, None, changes)
 
     def _columns(self, intent: Intent, token: str, now: float) -> dict[str, Any]:
         expected = finite(intent.expected_cost)
@@ -429,6 +519,7 @@ class Entries(Answers):
             "mode": intent.mode,
             "state": "submitting",
             "request": plain(intent.request),
+            "digest": request_digest(intent.request),
             "destination": plain(intent.destination),
             "promised": texts_to(intent.promised),
             "seed": whole_number(intent.seed),
@@ -563,6 +654,22 @@ def _insert_row(db: sqlite3.Connection, columns: Mapping[str, Any], promised: Se
     assert number is not None
     _promise(db, number, promised)
     return number
+
+
+def _same_place(row: JobRow | None, intent: Intent) -> bool:
+    """Whether the job's picture goes where the intent wants it; of a template, under whatever number."""
+    if row is None or (row.promised and row.promised == intent.promised):
+        return row is not None
+    old, new = row.destination or {}, intent.destination or {}
+    same_name = all(old.get(part) == new.get(part) for part in ("kind", "root", "template", "values"))
+    return same_name and new.get("kind") in ("template", "directory")
+
+
+def _supersede(db: sqlite3.Connection, number: int, new: JobRow) -> JobRow:
+    """Note that the job ``number`` was sent again as ``new``."""
+    db.execute("UPDATE jobs SET superseded_by = ? WHERE number = ?", (new.number, number))
+    db.execute("UPDATE jobs SET resubmit_of = ? WHERE number = ?", (number, new.number))
+    return row_of(db, new.number)
 
 
 def _promise(db: sqlite3.Connection, number: int, paths: Sequence[str]) -> None:

@@ -9,9 +9,10 @@ how to go on.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from chroma_cli.clock import Clock, Deadline
@@ -26,26 +27,27 @@ from chroma_cli.errors import (
     NotFinished,
     NotFound,
     OutcomeUnknown,
+    OutputError,
     RateLimited,
     Retired,
     Unavailable,
     unexpected,
 )
+from chroma_cli.images import preflight
+from chroma_cli.images.destination import Destination
 from chroma_cli.jobs import inscription, outcomes, polling
 from chroma_cli.jobs.book import Book
 from chroma_cli.jobs.budget import Limit, PriceNotKnown
 from chroma_cli.jobs.pace import SETTLING, Pace
 from chroma_cli.jobs.pictures import Pictures, Saved
 from chroma_cli.jobs.progress import Done, StateChanged, Waiting, Warned
-from chroma_cli.jobs.records import Intent, JobRow, Timings
+from chroma_cli.jobs.records import PLAIN_LOOK, Intent, InWork, JobRow, LastLook, Timings
 from chroma_cli.request.builder import ImageRequest
 
 if TYPE_CHECKING:
     from chroma_cli.gateway.client import Client
     from chroma_cli.gateway.pending import Pending
     from chroma_cli.gateway.replies import Metrics, Result, Status, Submitted
-    from chroma_cli.images.destination import Destination
-
 #: The first Ctrl-C while a submit is out waits this long for its id (seconds).
 GRACE: Final = 10.0
 #: A poll answered within this many seconds counts as contact when the deadline passes.
@@ -99,17 +101,35 @@ class Lifecycle:
         deadline: Deadline,
         *,
         limits: tuple[Limit, ...] = (),
+        since: float | None = None,
         resubmit_unknown: bool = False,
     ) -> Done:
         """Submit, wait, save. The ledger knows each step before the next one is taken."""
-        job = self.intend(request, destination, limits=limits, deadline=deadline)
+        look = LastLook(since=since, resubmit_unknown=resubmit_unknown)
+        job = self.intend(request, destination, limits=limits, look=look, deadline=deadline)
+        if job.fetchable:
+            return self._bring_taken_up(job, destination, deadline)
         job = self.submit(job, deadline, resubmit_unknown=resubmit_unknown)
         return self.bring_home(job, destination, deadline)
 
     def bring_home(self, job: JobRow, destination: Destination, deadline: Deadline) -> Done:
         """From an accepted job to its files."""
-        job = self.wait(job, deadline)
-        return self.collect(job, destination, deadline)
+        try:
+            job = self.wait(job, deadline)
+            return self.collect(job, destination, deadline)
+        except (NotFound, NotFinished, Unavailable):
+            now = self.book.now(job)
+            if now.state != "saved":
+                raise
+            return Done(now)  # by another process, which took it up while this one slept
+
+    def _bring_taken_up(self, job: JobRow, destination: Destination, deadline: Deadline) -> Done:
+        """From a job that another process has submitted to its files, at the place that it has by now."""
+        with contextlib.suppress(OutputError):
+            destination = Destination.from_dict(job.destination or {})
+        self.pictures.resumed = True
+        self.pictures.sweep(job, destination)
+        return self.bring_home(job, destination, deadline)
 
     def collect(
         self,
@@ -124,6 +144,11 @@ class Lifecycle:
         ``keep`` names the samples that are in place, by default those that the ledger has as saved. Recorded
         addresses are used first: they may be good for longer than the result itself (7 days against 1 hour).
         """
+        held = self.book.hold(job)
+        if held is None:
+            raise InWork(job)
+        if held.state == "saved" and job.state != "saved":  # another process took it up while this one slept
+            return Done(held)
         keep = frozenset(job.files) if keep is None else keep
         with self._ending_early(job, Charged.YES) as now:
             if not job.sources:
@@ -160,24 +185,37 @@ class Lifecycle:
         *,
         mode: str = "async",
         limits: tuple[Limit, ...] = (),
-        instead: Callable[[Intent, Sequence[Limit]], JobRow] | None = None,
+        look: LastLook = PLAIN_LOOK,
+        instead_of: JobRow | None = None,
         deadline: Deadline | None = None,
     ) -> JobRow:
         """Write down what is about to be sent, and where its picture is to go.
 
-        Until the ``deadline``, a job that has to tell the price first is waited for, while anybody works on
-        it. Raises :class:`LimitError`.
+        Returns a job with an id where one of the same request was in flight already. ``instead_of`` is a job
+        whose request, as it was, is sent again. Until the ``deadline``, a job that has to tell the price
+        first is waited for, while anybody works on it. Raises as :meth:`Book.begin`.
         """
         intent = self._intent(request, destination, mode)
+        if instead_of is not None:
+            intent = replace(intent, request=instead_of.request or {})
+        outright = destination is not None and destination.kind == "file"
+        if look.check is None and destination is not None:
+            # a name from a template gives way when it is taken; what is to be replaced may be another by now
+            fixed = outright and not destination.overwrite
+            look = replace(
+                look,
+                check=partial(preflight.check_again, destination),
+                since=look.since if fixed else None,
+            )
         tries = 0
         while True:
             try:
                 job = self.book.begin(
                     intent,
                     limits=limits,
-                    # a name from a template gives way when it is taken; one named outright cannot
-                    exclusive=destination is not None and destination.kind == "file",
-                    instead=instead,
+                    exclusive=outright,
+                    look=look,
+                    instead_of=instead_of.number if instead_of is not None else None,
                 )
             except PriceNotKnown as error:
                 first = error.waits_for
@@ -189,8 +227,13 @@ class Lifecycle:
                 self.clock.sleep(min(_PRICE_WAIT * 2 ** min(tries, 4), deadline.remaining))
                 tries += 1
             else:
-                self.observe(StateChanged(job))
-                return job
+                break
+        if job.fetchable:
+            self.observe(
+                Warned(f"Job {job.number} is this very request and in flight already: it is taken up.")
+            )
+        self.observe(StateChanged(job))
+        return job
 
     def adopt(self, job: JobRow, request: ImageRequest, destination: Destination) -> JobRow:
         """Write down a job that another ledger knew, with its request and its place."""
@@ -220,7 +263,10 @@ class Lifecycle:
     # --- submit ------------------------------------------------------------------------------------------
 
     def submit(self, job: JobRow, deadline: Deadline, *, resubmit_unknown: bool = False) -> JobRow:
-        """The one billable call. Its id is written down the moment it is known."""
+        """The one billable call. Its id is written down the moment it is known. A job that was taken up is
+        not sent again."""
+        if job.fetchable:
+            return job
         with self._ending_early(job, Charged.NO) as now:
             pending = self.client.begin_submit(
                 dict(job.request or {}), deadline, resubmit_unknown=resubmit_unknown
@@ -582,6 +628,14 @@ class Lifecycle:
             for words in one.file.warnings:
                 self.observe(Warned(words))
 
+    def copy(self, job: JobRow, destination: Destination) -> Done | None:
+        """Put copies of the pictures of a saved job there; None when they are not on this disk any more as
+        they were saved. Nothing is recorded: the job stays the one that made them."""
+        saved = self.pictures.copy(job, destination)
+        if saved is None:
+            return None
+        return Done(replace(job, files={one.index: one.record for one in saved}), saved)
+
     # --- v1: one blocking call ---------------------------------------------------------------------------
 
     def generate_sync(
@@ -591,9 +645,13 @@ class Lifecycle:
         deadline: Deadline,
         *,
         limits: tuple[Limit, ...] = (),
+        since: float | None = None,
     ) -> Done:
         """One v1 call that answers with the picture. There is nothing to fetch again when it goes wrong."""
-        job = self.intend(request, destination, mode="sync", limits=limits, deadline=deadline)
+        look = LastLook(since=since)
+        job = self.intend(request, destination, mode="sync", limits=limits, look=look, deadline=deadline)
+        if job.fetchable:
+            return self._bring_taken_up(job, destination, deadline)
         with self._ending_early(job, Charged.NO) as now:
             self._call(now, destination, deadline)
             self._save(now, destination, deadline, keep=())

@@ -7,7 +7,6 @@ the same file meanwhile (another run, a pull), so that saving puts this run's ch
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import threading
@@ -18,7 +17,7 @@ from typing import Any
 from chroma_cli.clock import utc_epoch, utc_text
 from chroma_cli.errors import OutputError, UsageError
 from chroma_cli.images import disk
-from chroma_cli.jobs.derive import CANONICAL
+from chroma_cli.jobs import records
 from chroma_cli.jobs.lockfile import (
     Contents,
     Entry,
@@ -36,12 +35,7 @@ from chroma_cli.request.builder import ImageRequest
 
 def request_digest(request: ImageRequest) -> str:
     """The sha256 of the full request body as canonical JSON."""
-    return body_digest(request.payload())
-
-
-def body_digest(body: Mapping[str, Any]) -> str:
-    """Return the same of the body of a request as it was sent. Raises RecursionError for what was not."""
-    return hashlib.sha256(CANONICAL.encode(body).encode()).hexdigest()
+    return records.request_digest(request.payload())
 
 
 #: A change to what a lock file holds; made again on what others have written there meanwhile.

@@ -5,11 +5,17 @@ A step that was released is never edited again: a change of the tables is a new 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from chroma_cli.jobs.records import request_digest
+
 if TYPE_CHECKING:
     import sqlite3
+
+#: So many of the newest rows get a digest when the column is added: two seconds of work.
+_MOST_DIGESTS: Final = 100_000
 
 
 def _jobs(db: sqlite3.Connection) -> None:
@@ -117,6 +123,34 @@ def _gateway_time(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE jobs ADD COLUMN taken_at REAL")
 
 
+def _digests(db: sqlite3.Connection) -> None:
+    """Jobs of one request are found by its digest, and those saved lately by their time.
+
+    Of a very long ledger only the newest settled rows get a digest, so that this ends soon.
+    """
+    db.execute("ALTER TABLE jobs ADD COLUMN digest TEXT")
+    numbers = db.execute(
+        "SELECT number FROM jobs WHERE request IS NOT NULL AND (state IN "
+        "('submitting', 'queued', 'processing', 'completed', 'unknown') OR number > "
+        "(SELECT coalesce(max(number), 0) FROM jobs) - ?)",
+        (_MOST_DIGESTS,),
+    ).fetchall()
+    for (number,) in numbers:
+        (text,) = db.execute("SELECT request FROM jobs WHERE number = ?", (number,)).fetchone()
+        db.execute("UPDATE jobs SET digest = ? WHERE number = ?", (digest_of(text), number))
+    db.execute("CREATE INDEX jobs_by_digest ON jobs (digest, base_url) WHERE digest IS NOT NULL")
+    db.execute("CREATE INDEX jobs_by_saving ON jobs (saved_at) WHERE saved_at IS NOT NULL")
+
+
+def digest_of(text: object) -> str | None:
+    """The digest of a request as the table holds it; ``None`` for what cannot be read."""
+    try:
+        body = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return None
+    return request_digest(body) if isinstance(body, dict) else None
+
+
 MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     _jobs,
     _look_ups,
@@ -125,6 +159,7 @@ MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     _totals,
     _budgets,
     _gateway_time,
+    _digests,
 )
 
 

@@ -22,9 +22,8 @@ from chroma_cli.gateway import values
 from chroma_cli.images import disk
 from chroma_cli.images.naming import FORMAT_OF_ENDING
 from chroma_cli.images.spool import havens
-from chroma_cli.jobs.lock import body_digest
 from chroma_cli.jobs.manifest import Image
-from chroma_cli.jobs.records import JobRow
+from chroma_cli.jobs.records import JobRow, request_digest
 
 if TYPE_CHECKING:
     from chroma_cli.images.recipe import Recipe
@@ -122,11 +121,11 @@ def is_known(path: Path, sha256: str, requests: Container[str], rows: Iterable[J
     these requests (digests). The lock alone may be anybody's."""
     for row in rows:
         files = ((file.get("path"), file.get("sha256")) for file in row.files.values())
-        if row.request and body_digest(row.request) in requests and (str(path), sha256) in files:
+        if row.request and request_digest(row.request) in requests and (str(path), sha256) in files:
             return True
     seen = _opened(path, _recipe)
     try:
-        return seen is not None and body_digest(seen.request) in requests
+        return seen is not None and request_digest(seen.request) in requests
     except RecursionError:
         return False
 

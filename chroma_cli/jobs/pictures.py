@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from chroma_cli.clock import Deadline
 from chroma_cli.errors import BrokenImage, ChromaError, NotFound, OutputError, Unavailable
-from chroma_cli.images import checker, decode, spool, writer
+from chroma_cli.images import checker, decode, disk, spool, writer
 from chroma_cli.images.destination import Destination
 from chroma_cli.images.parts import CannotExtend, Metadata
 from chroma_cli.images.spool import Spool
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 #: A picture that does not decode is downloaded this often before it is reported.
 _DOWNLOADS: Final = 3
+_PIECE: Final = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,27 @@ class Pictures:
                 first = first or error
         if first is not None:
             raise first
+
+    def copy(self, job: JobRow, destination: Destination) -> tuple[Saved, ...] | None:
+        """Copies of all pictures of a saved job, with what is to be written into them; None when one of them
+        is not there as it was saved, or bears more than is wanted."""
+        wanted, has = self.metadata or inscription.DEFAULT, inscription.level_of(job)
+        if has not in (wanted, "none") or not job.files:
+            return None
+        job = replace(job, destination={**(job.destination or {}), "metadata": wanted})
+        with contextlib.ExitStack() as held:
+            copies = []
+            for index, entry in job.files.items():
+                copy = held.enter_context(self._spool(job, destination, index))
+                if not _copied_into(copy, entry):
+                    return None
+                copies.append((index, copy, entry.get("url")))
+            saved = []
+            for index, copy, url in copies:
+                info = self.check(copy)
+                step = self._place if has == wanted else self._settle
+                saved.append(Saved(index, step(copy, job, destination, info, url)))
+            return tuple(saved)
 
     def drop(self, job: JobRow, destination: Destination | None) -> list[str]:
         """Let go of the temp files of this run that did not become pictures.
@@ -278,6 +300,17 @@ class Pictures:
             made.discard()
             raise
         return made, warnings
+
+
+def _copied_into(copy: Spool, entry: Mapping[str, Any]) -> bool:
+    """Whether the file of this entry is there with the bytes that were saved, which ``copy`` holds then."""
+    try:
+        with disk.open_regular(Path(str(entry.get("path")))) as file:
+            while piece := file.read(_PIECE):
+                copy.write(piece)
+    except (OSError, ValueError):
+        return False
+    return copy.sha256 == entry.get("sha256")
 
 
 def _kept(one: Spool, job: JobRow, destination: Destination) -> str:

@@ -6,6 +6,7 @@ of the lock after a crash, so a picture that it has saved counts, and a job in f
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from chroma_cli.clock import utc_epoch
-from chroma_cli.errors import Charged, ChromaError, NotFinished, OutcomeUnknown, OutputError, OutputExists
+from chroma_cli.errors import Charged, ChromaError, OutputError, OutputExists
 from chroma_cli.images import disk
 from chroma_cli.images.destination import Destination
-from chroma_cli.jobs import origin
+from chroma_cli.images.naming import ENDING_OF
+from chroma_cli.jobs import origin, records
 from chroma_cli.jobs.lock import Lock, request_digest
 from chroma_cli.jobs.manifest import Image
-from chroma_cli.jobs.records import JobRow
+from chroma_cli.jobs.records import JobRow, PlaceTaken, outcome_unknown
 from chroma_cli.jobs.upkeep import StatCache, State, inspect
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 #: In these states something is at the place that is not a batch's own work any more, or never was.
 _NOT_OURS: Final[tuple[State, ...]] = ("edited", "foreign")
+#: Places with what tells whether it changed: see :func:`disk.mark`.
+Seen = tuple[tuple[Path, tuple[int, int, int] | None], ...]
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class Work:
     """One image to be made. ``key`` is its name in the manifest.
 
     ``job`` is a job of an earlier run to be taken up in place of a submit; ``instead_of`` one whose outcome
-    nobody knows, to be settled by sending it again.
+    nobody knows, to be settled by sending it again. ``seen`` is what lay at its places when it was planned,
+    which was at ``planned_at`` (seconds since the epoch).
     """
 
     key: str
@@ -44,14 +49,25 @@ class Work:
     destination: Destination
     job: JobRow | None = None
     instead_of: JobRow | None = None
+    seen: Seen = ()
+    planned_at: float = 0.0
+
+    def check_place(self) -> None:
+        """Raises :class:`PlaceTaken` when something else lies there by now than was planned with."""
+        changed = [path for path, mark in self.seen if disk.mark(path) != mark]
+        if changed:
+            raise PlaceTaken(f"{changed[0]} has appeared or changed since this run has looked.")
 
 
 @dataclass(frozen=True)
 class Standing:
-    """One image and how it stands."""
+    """One image and how it stands. ``maker`` is the job that the ledger knows to have made it, its files as
+    they lie here; ``seen`` is what lay at its places before the look."""
 
     image: Image
     state: State
+    maker: JobRow | None = None
+    seen: Seen = ()
 
 
 @dataclass(frozen=True)
@@ -69,7 +85,20 @@ def survey(
     images: Iterable[Image], lock: Lock | None, cache: StatCache, *, deep: bool = False
 ) -> list[Standing]:
     """How each image stands by its files and the lock alone."""
-    return [Standing(image, inspect(image, lock, deep=deep, stat_cache=cache)) for image in images]
+    found = []
+    for image in images:
+        one = Standing(image, inspect(image, lock, deep=deep, stat_cache=cache))
+        if one.state != "unchanged":  # what is noted as seen has been there for the look
+            seen = _look_at(image)
+            one = Standing(image, inspect(image, lock, deep=deep, stat_cache=cache), seen=seen)
+        found.append(one)
+    return found
+
+
+def _look_at(image: Image) -> Seen:
+    """What lies at the places of an image now, whatever format its pictures came in."""
+    places = [place for path in image.paths for place in origin.places(path)]
+    return tuple((path, disk.mark(path)) for path in dict.fromkeys(places))
 
 
 def recognise(
@@ -78,24 +107,18 @@ def recognise(
     """The same after asking the ledger about files that the lock does not know, or knows otherwise.
 
     Those that a job saved from this very request, and nobody changed since, count as unchanged, and are
-    noted in the lock: a run was stopped between the file and the lock. So do pictures that came in another
-    format than was asked for, which lie there with its ending.
+    noted in the lock: a run was stopped between the file and the lock, or the folder was moved or copied
+    since. So do pictures that came in another format than was asked for, which lie there with its ending.
     """
-    places = {one.image.key: _places(one) for one in standings if one.state in (*_NOT_OURS, "missing")}
-    doubtful = {place for found in places.values() for place in found}
-    if not doubtful:
-        return list(standings)
-    saved: dict[str, list[JobRow]] = {}
-    for row in book.saved_at(base_url, doubtful):
-        for file in row.files.values():
-            saved.setdefault(str(file.get("path")), []).append(row)
     found = []
     for one in standings:
-        rows = [row for place in places.get(one.image.key, ()) for row in saved.get(place, ())]
-        maker = _maker(one.image, rows, cache)
-        if maker is not None:
-            record(lock, one.image, maker)
-            one = Standing(one.image, "unchanged")
+        doubtful = one.state in (*_NOT_OURS, "missing") and any(mark is not None for _, mark in one.seen)
+        if doubtful:
+            rows = book.saved_from(base_url, request_digest(one.image.request))
+            maker = _maker(one.image, rows, cache)
+            if maker is not None:
+                record(lock, one.image, maker)
+                one = dataclasses.replace(one, state="unchanged", maker=maker)
         found.append(one)
     return found
 
@@ -117,16 +140,9 @@ def recognise_by_recipe(standings: Sequence[Standing], lock: Lock | None, *, san
                     lock.record(
                         image, made.files, seed=image.request.seed, request_id=made.request_id, cost=None
                     )
-                one = Standing(image, "unchanged")
+                one = dataclasses.replace(one, state="unchanged")
         found.append(one)
     return found
-
-
-def _places(one: Standing) -> list[str]:
-    """Where files lie that may be the image's own, though its lock does not say so."""
-    if one.state in _NOT_OURS:
-        return [str(path) for path in one.image.paths]
-    return [str(place) for path in one.image.paths for place in origin.places(path) if disk.exists(place)]
 
 
 def record(lock: Lock | None, image: Image, row: JobRow) -> None:
@@ -136,16 +152,20 @@ def record(lock: Lock | None, image: Image, row: JobRow) -> None:
 
 
 def _maker(image: Image, rows: Sequence[JobRow], cache: StatCache) -> JobRow | None:
-    """The job that made all files of the image from its request, if they are still as it made them."""
-    body = image.request.payload()
-    wanted = {path.with_suffix("") for path in image.paths}
+    """The job that made the pictures that lie at all places of the image, its files as they lie there."""
     for row in rows:
-        files = row.files.values()
-        made = {Path(str(file.get("path"))).with_suffix("") for file in files}
-        whole = row.state == "saved" and row.request == body and made >= wanted
-        if whole and all(_is_whole(file, cache) for file in files):
-            return row
+        files = {index: _as_here(image, index, file) for index, file in row.files.items()}
+        if len(files) >= len(image.paths) and all(_is_whole(file, cache) for file in files.values()):
+            return dataclasses.replace(row, files=files)
     return None
+
+
+def _as_here(image: Image, index: int, file: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The record of a saved file as it would be at the place of this image."""
+    place, image_format = image.destination, file.get("format")
+    if image_format not in ENDING_OF:
+        return file
+    return {**file, "path": str(place.target(place.number(index), image_format=image_format))}
 
 
 def _is_whole(file: Mapping[str, Any], cache: StatCache) -> bool:
@@ -161,9 +181,13 @@ def plan(
     *,
     overwrite: bool,
     resubmit_unknown: bool,
+    now: float,
 ) -> Plan:
-    """Sort the images: what is to be made, taken up, left alone, and what is in the way of the rest."""
-    known = _Pending(book, base_url)
+    """Sort the images: what is to be made, taken up, left alone, and what is in the way of the rest.
+
+    ``now`` (seconds since the epoch) is a moment before the images were looked at.
+    """
+    known = _Pending([one.image for one in standings if one.state != "unchanged"], book, base_url)
     doubtful = frozenset() if overwrite else _doubtful(standings, book, base_url, lock, cache)
     works: list[Work] = []
     kept: list[Image] = []
@@ -172,19 +196,23 @@ def plan(
         image, state = one.image, one.state
         if state == "unchanged":
             continue
-        job = known.job_of(image) or _noted(image, book, base_url, lock)
+        job, is_here = known.job_of(image)
+        if job is None:
+            job = _noted(image, book, base_url, lock)
+            is_here = job is not None
         hindered = state in _NOT_OURS and not overwrite
-        if job is None and hindered:
+        if hindered and not is_here:
             if state == "edited" and _same_request(image, lock):
                 kept.append(image)
             else:
                 blocked.append((image, _in_the_way(image, state)))
             continue
-        if job is None and image.key in doubtful:
+        if not is_here and image.key in doubtful:
             blocked.append((image, _in_the_way(image, "doubtful")))
             continue
         try:
-            works.append(_work(image, job, book, ours=not hindered, resubmit_unknown=resubmit_unknown))
+            work = _work(image, job, is_here=is_here, ours=not hindered, resubmit_unknown=resubmit_unknown)
+            works.append(dataclasses.replace(work, seen=one.seen, planned_at=now))
         except ChromaError as error:
             blocked.append((image, error))
     unchanged = tuple(one.image for one in standings if one.state == "unchanged")
@@ -196,7 +224,7 @@ def _doubtful(
 ) -> frozenset[str]:
     """Return the keys of images that would replace a file which the lock alone calls a batch's own: anybody
     may have written it."""
-    replaced: list[tuple[str, Path, str, set[str]]] = []
+    found = set()
     for one in standings:
         if lock is None or one.state not in ("missing", "changed-request"):
             continue
@@ -208,60 +236,72 @@ def _doubtful(
         for path in filter(disk.exists, one.image.paths):
             sha = cache.sha256(str(path), deep=False) or ""
             requests = {request for place, known, request in made if (place, known) == (str(path), sha)}
-            replaced.append((one.image.key, path, sha, requests))
-    rows = book.saved_at(base_url, {str(path) for _, path, _, _ in replaced}) if replaced else []
-    return frozenset(
-        key for key, path, sha, requests in replaced if not origin.is_known(path, sha, requests, rows)
-    )
+            rows = [row for request in requests for row in book.saved_from(base_url, request)]
+            if not origin.is_known(path, sha, requests, rows):
+                found.add(one.image.key)
+    return frozenset(found)
 
 
-def _work(image: Image, job: JobRow | None, book: Book, *, ours: bool, resubmit_unknown: bool) -> Work:
-    """How to make an image. Raises what is in the way."""
+def _place_of(image: Image, *, ours: bool) -> Destination:
+    """Where the pictures of an image go; what is there is replaced if it is ``ours``."""
     there = any(path.is_symlink() or path.exists() for path in image.paths)
-    place = dataclasses.replace(image.destination, overwrite=ours and there)
-    if job is None:
-        return Work(image.key, image.request, place)
-    if book.in_work(job):
-        raise NotFinished(
-            f"Job {job.number} for it is being worked on by another chroma process.",
-            hint="Let it finish; if it is stopped, run this again.",
-            request_id=job.request_id,
-            job=job.number,
-            charged=job.charged,
-        )
-    if job.request_id is None:
-        if resubmit_unknown:
-            return Work(image.key, image.request, place, instead_of=job)
-        raise OutcomeUnknown(
-            f"Its last submit (job {job.number}) went out and no answer was heard: it may exist and may have"
-            " been charged, so it is not sent again by itself.",
-            hint=f"Look at the provider's console; then settle it with: chroma jobs --forget {job.number}"
-            " and run this again, or run this with --resubmit-unknown.",
-            job=job.number,
-        )
-    try:
-        place = Destination.from_dict(job.destination or {})
-    except OutputError:
-        pass  # damaged: the manifest says the same
+    return dataclasses.replace(image.destination, overwrite=ours and there)
+
+
+def _work(image: Image, job: JobRow | None, *, is_here: bool, ours: bool, resubmit_unknown: bool) -> Work:
+    """How to make an image. Raises what is in the way."""
+    place = _place_of(image, ours=ours)
+    if job is not None and not job.fetchable and job.state == "unknown":
+        if not resubmit_unknown:
+            raise outcome_unknown(job)
+        return Work(image.key, image.request, place, instead_of=job)
+    if job is not None and is_here:
+        with contextlib.suppress(OutputError):  # damaged: the manifest says the same
+            place = Destination.from_dict(job.destination or {})
     return Work(image.key, image.request, place, job=job)
 
 
 class _Pending:
-    """The unsettled jobs of the ledger, by the places that they will write to."""
+    """The unsettled jobs of the ledger that are of the very request of an image.
 
-    def __init__(self, book: Book, base_url: str) -> None:
-        self._jobs: dict[frozenset[str], list[JobRow]] = {}
+    One that is promised to the image's own places comes first. Others are taken up as well, each for one
+    image: the folder was moved since, or is mounted elsewhere.
+    """
+
+    def __init__(self, images: Sequence[Image], book: Book, base_url: str) -> None:
+        jobs: dict[str, list[JobRow]] = {}
         for job in book.pending(base_url):
-            self._jobs.setdefault(frozenset(job.promised), []).append(job)
+            if job.request is not None:
+                jobs.setdefault(records.request_digest(job.request), []).append(job)
+        self._here: dict[str, JobRow] = {}
+        self._elsewhere: dict[str, JobRow] = {}
+        if not jobs:
+            return
+        wanted = [
+            (image, jobs[digest]) for image in images if (digest := request_digest(image.request)) in jobs
+        ]
+        for image, twins in wanted:
+            places = frozenset(image.destination.promises())
+            here = [job for job in twins if frozenset(job.promised) == places]
+            if here:
+                self._here[image.key] = max(here, key=lambda job: (job.request_id is not None, job.number))
+        taken = {job.number for job in self._here.values()}
+        for image, twins in wanted:
+            if image.key in self._here or image.request.seed < 0:  # another picture each time
+                continue
+            for job in reversed(twins):
+                if job.number in taken or book.in_work(job):
+                    continue
+                self._elsewhere[image.key] = job
+                if job.fetchable:
+                    taken.add(job.number)
+                break
 
-    def job_of(self, image: Image) -> JobRow | None:
-        """The newest job for this very request at this very place; one that has an id goes first."""
-        if not self._jobs:
-            return None
-        body = image.request.payload()
-        places = frozenset(image.destination.promises())
-        jobs = [job for job in self._jobs.get(places, ()) if job.request == body]
-        return max(jobs, key=lambda job: (job.request_id is not None, job.number), default=None)
+    def job_of(self, image: Image) -> tuple[JobRow | None, bool]:
+        """The job to be taken up for an image, and whether it is promised to the image's own places."""
+        if image.key in self._here:
+            return self._here[image.key], True
+        return self._elsewhere.get(image.key), False
 
 
 def _noted(image: Image, book: Book, base_url: str, lock: Lock | None) -> JobRow | None:

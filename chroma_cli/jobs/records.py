@@ -5,14 +5,15 @@ Also the way from these values to columns and back. Nothing here opens a file.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from chroma_cli.errors import Charged, ChromaError, OutputExists, UsageError
+from chroma_cli.errors import Charged, ChromaError, NotFinished, OutcomeUnknown, OutputExists, UsageError
 from chroma_cli.jobs.owner import Owner
 
 Mode = Literal["async", "sync"]
@@ -94,6 +95,43 @@ class PlacePromised(OutputExists):
         super().__init__(f"{', '.join(sorted(self.paths))}: this place is promised to job {promised_to}.")
 
 
+class PlaceTaken(OutputExists):
+    """Something lies at the place that was not there when it was planned, or was saved there since."""
+
+
+class InWork(NotFinished):
+    """A process that is alive works on ``row``, a job of the very request that was to be sent."""
+
+    def __init__(self, row: JobRow) -> None:
+        self.row = row
+        super().__init__(
+            f"Job {row.number} is being worked on by another chroma process.",
+            hint="Let it finish; if it is stopped, run this again.",
+            request_id=row.request_id,
+            job=row.number,
+            charged=row.charged,
+        )
+
+
+class SavedBefore(ChromaError):
+    """Jobs of the very request that was to be sent have saved their pictures: ``rows``, the newest first."""
+
+    def __init__(self, rows: Sequence[JobRow]) -> None:
+        self.rows = tuple(rows)
+        super().__init__(f"Job {rows[0].number} has made this picture already.", job=rows[0].number)
+
+
+def outcome_unknown(row: JobRow) -> OutcomeUnknown:
+    """The error for a job of the very request that may exist and cannot be asked for."""
+    return OutcomeUnknown(
+        f"Job {row.number} is this very request. It went out and no answer was heard: it may exist and may"
+        " have been charged, so it is not sent again by itself.",
+        hint=f"Look at the provider's console; then settle it with: chroma jobs --forget {row.number}"
+        " and run this again, or run this with --resubmit-unknown.",
+        job=row.number,
+    )
+
+
 class NotResubmittable(UsageError):
     """The job is not one that may be sent again: it has an id, was sent again, or is being worked on."""
 
@@ -140,6 +178,28 @@ class Intent:
     def work(self) -> int | None:
         """Steps x pixels x samples, where they are known and can be stored."""
         return whole_number(self.steps * self.pixels * self.samples) or None
+
+
+@dataclass(frozen=True)
+class LastLook:
+    """What is looked at once more in the transaction that writes an intent.
+
+    ``check`` looks at the place and raises what is in the way; it must not use the ledger. ``since`` (seconds
+    since the epoch) is when the place was planned: nothing is sent when a job has saved there since.
+    ``in_batch``: a picture that another process makes is waited for (:class:`InWork`), and one that was made
+    is not made again (:class:`SavedBefore`), but for the jobs in ``passed_over``. ``resubmit_unknown``: jobs
+    of the same request whose outcome nobody knows are settled by sending it again.
+    """
+
+    check: Callable[[], None] | None = None
+    since: float | None = None
+    in_batch: bool = False
+    passed_over: frozenset[int] = frozenset()
+    resubmit_unknown: bool = False
+
+
+#: For one picture that a person asked for, whose place needs no look.
+PLAIN_LOOK: Final = LastLook()
 
 
 @dataclass(frozen=True)
@@ -243,6 +303,12 @@ def whole_number(value: int | None) -> int | None:
 def to_json(value: object) -> str:
     """Plain ASCII, so that text which is no valid Unicode can be stored and comes back as it was."""
     return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+
+
+def request_digest(body: Mapping[str, Any]) -> str:
+    """The sha256 of a request body as canonical JSON: one text for one body, whatever the order of keys."""
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def plain(mapping: Mapping[str, Any] | None) -> str | None:

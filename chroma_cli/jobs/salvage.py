@@ -80,7 +80,8 @@ def write_rows(db: sqlite3.Connection, salvage: Salvage, now: float) -> None:
             "INSERT OR REPLACE INTO facts (name, value, at) VALUES (?, '', ?)",
             (READ_IN_FULL + salvage.name, now),
         )
-    for columns in salvage.rows:
+    for found in salvage.rows:
+        columns = {**found, "digest": migrations.digest_of(found["request"])}
         names = ", ".join(columns)
         marks = ", ".join("?" * len(columns))
         db.execute(f"INSERT OR IGNORE INTO jobs ({names}) VALUES ({marks})", tuple(columns.values()))  # noqa: S608

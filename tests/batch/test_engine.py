@@ -20,7 +20,7 @@ from running import Ended
 
 from chroma_cli.clock import Deadline, SystemClock
 from chroma_cli.errors import ChromaError, OutputError, UsageError
-from chroma_cli.jobs.batch import Batch, Options, _Task
+from chroma_cli.jobs.batch import Batch, Options, _Task, _Wish
 from chroma_cli.jobs.budget import Costs
 from chroma_cli.jobs.pace import Pace
 from chroma_cli.jobs.pacing import Durations, Gate, Turns, poll_wait
@@ -231,7 +231,7 @@ def test_what_is_learnt_moves_planned_polls_but_no_pause_after_trouble(planned: 
     )
     work = Work("fox", request(), SimpleNamespace())  # type: ignore[arg-type]
     job = SimpleNamespace(submitted_at=clock.wall(), state="processing")
-    task = _Task(work, SimpleNamespace(), deadline=Deadline(clock, 600))  # type: ignore[arg-type]
+    task = _Task(_Wish(work), SimpleNamespace(), deadline=Deadline(clock, 600))  # type: ignore[arg-type]
     task.pace = Pace(clock, job, durations.expected(work.request))  # type: ignore[arg-type]
     batch._flying[id(task)] = task
     put: list[float] = []

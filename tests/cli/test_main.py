@@ -155,7 +155,7 @@ def the_end(running: Collector, number: int) -> Ended:
 
 @posix
 @pytest.mark.parametrize(("number", "code", "kind"), [(2, 130, "interrupted"), (15, 143, "terminated")])
-def test_stopped_while_waiting_the_job_can_be_fetched(
+def test_stopped_while_waiting_the_job_fetchable(
     server: FaultServer, here: Path, number: int, code: int, kind: str
 ) -> None:
     with background(started("--json")) as running:

@@ -427,7 +427,7 @@ def test_resubmit_settles_the_old_and_begins_the_new(ledger: Ledger) -> None:
 def test_resubmit_is_all_or_nothing(ledger: Ledger) -> None:
     old = unknown_job(ledger, promised=("/p",))
     before = ledger.get(old)
-    other = ledger.begin(intent(promised=("/q",)))
+    other = ledger.begin(intent(request={"prompt": "an owl"}, promised=("/q",)))
     with pytest.raises(LimitError):
         ledger.resubmit(old, intent(), limits=[Limit("day", 0.1)])
     with pytest.raises(PlacePromised):
@@ -494,12 +494,13 @@ def test_what_such_jobs_cost_is_reserved_when_it_is_more_than_the_documented_pri
         ledger.begin(intent(), limits=[day])
 
 
-def test_jobs_are_found_by_the_place_of_their_files(ledger: Ledger) -> None:
-    number = done(ledger)
-    done(ledger, base_url="https://elsewhere")
-    ledger.begin(intent())
-    assert [row.number for row in ledger.saved_at(HERE, {"/x.png"})] == [number]
-    assert ledger.saved_at(HERE, {"/y.png"}) == []
+def test_saved_jobs_are_found_by_their_request(ledger: Ledger) -> None:
+    number = done(ledger, request={"prompt": "a knight", "seed": 7})
+    done(ledger, request={"prompt": "a knight", "seed": 7}, base_url="https://elsewhere")
+    ledger.begin(intent(request={"prompt": "a knight", "seed": 7}))
+    same, other = ({"seed": seed, "prompt": "a knight"} for seed in (7, 8))
+    assert [row.number for row in ledger.saved_from(HERE, records.request_digest(same))] == [number]
+    assert ledger.saved_from(HERE, records.request_digest(other)) == []
 
 
 def test_limits_count_reservations_unknown_costs_and_real_ones(ledger: Ledger, clock: FakeClock) -> None:
@@ -509,7 +510,7 @@ def test_limits_count_reservations_unknown_costs_and_real_ones(ledger: Ledger, c
     clock.now = NOON
     done(ledger, cost=0.4, steps=74)
     done(ledger, cost=None, expected_cost=0.1)
-    unknown_job(ledger, expected_cost=0.1)
+    unknown_job(ledger, expected_cost=0.1, request={"prompt": "an owl"})
     ledger.begin(intent(expected_cost=0.1))
     failed = ledger.begin(intent(expected_cost=0.5)).number
     ledger.failed(failed, {})
@@ -689,7 +690,7 @@ COLUMNS = (
     "number token request_id base_url mode state request destination promised seed samples work sources "
     "files charged cost expected_cost remaining_credits queue_time inference_time total_time seconds error "
     "created_at submitted_at completed_at saved_at updated_at owner claimed_at resubmit_of superseded_by run "
-    "taken_at"
+    "taken_at digest"
 ).split()
 
 

@@ -176,7 +176,7 @@ def test_what_is_done_before_the_deadline_is_not_missed(life: Any) -> None:
     assert len(begun) < 7
 
 
-def test_a_blocking_call_that_was_queued_can_be_fetched_by_its_id(life: Any) -> None:
+def test_a_blocking_call_that_was_queued_fetchable_by_its_id(life: Any) -> None:
     ident = life.submit("a fox")  # the gateway knows this one
     life.server.on("POST", "/v1/chroma", Reply.json({"status": "QUEUED", "request_id": "late-1"}))
     ran = life("generate", "a fox", "--sync", "-o", "fox.png", "--json")

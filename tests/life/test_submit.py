@@ -73,10 +73,17 @@ def test_a_promised_place_is_not_free_for_another_job(life: Any) -> None:
 
 
 def test_names_from_a_template_step_aside_for_promised_ones(life: Any) -> None:
-    first = life.submit("a red fox", "--seed", "7")
-    second = life.submit("a red fox", "--seed", "7")
+    first = life.submit("a red fox", "--seed", "7", "-o", "{slug}.png")
+    second = life.submit("a red fox", "--seed", "8", "-o", "{slug}.png")
     paths = life("fetch", first, second).lines
-    assert sorted(Path(path).name for path in paths) == ["a-red-fox-7-1.png", "a-red-fox-7.png"]
+    assert sorted(Path(path).name for path in paths) == ["a-red-fox-1.png", "a-red-fox.png"]
+
+
+def test_a_job_of_the_same_request_is_not_submitted_again(life: Any) -> None:
+    first = life.submit("a red fox", "--seed", "7")
+    assert life.submit("a red fox", "--seed", "7") == first
+    assert life.submits == 1
+    assert [Path(path).name for path in life("fetch", first).lines] == ["a-red-fox-7.png"]
 
 
 @pytest.mark.parametrize("argv", [("a red fox", "-o", "there.png"), ("a red fox", "--steps", "9"), ()])
@@ -131,7 +138,10 @@ def test_a_lost_answer_is_unknown_and_is_not_sent_again(life: Any, answer: Any, 
 )
 def test_a_submit_that_fails_says_in_json_what_generate_says(life: Any, answer: Any) -> None:
     life.server.on("POST", "/v2/chroma", answer)
-    ends = [life(how, "a red fox", "--seed", "7", "--json") for how in ("generate", "submit")]
+    ends = []
+    for how in ("generate", "submit"):
+        ends.append(life(how, "a red fox", "--seed", "7", "--json"))
+        life("jobs", "--forget", "1")
     generated, submitted = (ran.objects[0] for ran in ends)
     assert [len(ran.lines) for ran in ends] == [1, 1]
     assert ends[0].code == ends[1].code

@@ -64,17 +64,23 @@ def generate(run: Run) -> None:
 
     run.consent(order.request)
     work = run.lifecycle  # wants the key, before any place is touched
+    planned = run.clock.wall()
     destination = run.place(order)
     limits = run.limits()
     deadline = Deadline(run.clock, order.timeout)
     try:
         with run.showing_progress():
             if given["sync"]:
-                done = work.generate_sync(order.request, destination, deadline, limits=limits)
+                done = work.generate_sync(order.request, destination, deadline, limits=limits, since=planned)
             else:
                 again = given["resubmit_unknown"]
                 done = work.generate(
-                    order.request, destination, deadline, limits=limits, resubmit_unknown=again
+                    order.request,
+                    destination,
+                    deadline,
+                    limits=limits,
+                    since=planned,
+                    resubmit_unknown=again,
                 )
     except ChromaError as error:
         delivery.tell_failure(run, error)

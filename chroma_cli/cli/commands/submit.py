@@ -39,15 +39,19 @@ def submit(run: Run) -> None:
         raise UsageError(
             "--output: - cannot be remembered for later.", hint="Give it to fetch: chroma fetch ID -o -"
         )
+    from chroma_cli.jobs.records import LastLook
+
     run.output.require_stdout("print the request id")
     order = run.order()
     run.consent(order.request)
     work = run.lifecycle
+    again, planned = run.given["resubmit_unknown"], run.clock.wall()
     destination = run.place(order)
+    look = LastLook(since=planned, resubmit_unknown=again)
     deadline = Deadline(run.clock, PATIENCE)
-    job = work.intend(order.request, destination, limits=run.limits(), deadline=deadline)
+    job = work.intend(order.request, destination, limits=run.limits(), look=look, deadline=deadline)
     with delivery.submitting(run):
-        job = work.submit(job, deadline, resubmit_unknown=run.given["resubmit_unknown"])
+        job = work.submit(job, deadline, resubmit_unknown=again)
     run.book.release(job)
     delivery.tell_submitted(run, job)
     command = run.fetch_command(str(job.request_id), "--wait")
