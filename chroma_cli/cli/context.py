@@ -193,7 +193,8 @@ class Run:
 
         A prompt that cannot be read joins ``problems``; without them, it is raised.
         """
-        options = {one: self.given.get(one) for one in builder.SETTABLE}
+        given = {one: self.given.get(one) for one in builder.SETTABLE}
+        options = {one: prompt.typed(text) if isinstance(text, str) else text for one, text in given.items()}
         options["prompt"] = self._prompt() if problems is None else self._attempt(self._prompt, problems)
         levels = [self.defaults_level]
         if self.given.get("origin"):
@@ -222,7 +223,7 @@ class Run:
             return prompt.from_file(file)
         if given == "-":
             return prompt.from_stdin()
-        return str(given) if given is not None else None
+        return prompt.typed(str(given)) if given is not None else None
 
     def _file_format(self) -> str | None:
         output = self.given.get("output")

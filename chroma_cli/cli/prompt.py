@@ -1,7 +1,9 @@
-"""Reading a prompt from stdin or a file: UTF-8, without a byte order mark, with plain newlines."""
+"""Reading a prompt: UTF-8, from stdin or a file without a byte order mark and with plain newlines."""
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from pathlib import Path
 from typing import Final
@@ -10,6 +12,14 @@ from chroma_cli.errors import UsageError
 
 #: Far more than any prompt; an endless stream must end somewhere.
 LIMIT: Final = 16 * 1024 * 1024
+
+
+def typed(words: str) -> str:
+    """Return words of the command line as the UTF-8 that they are, where the locale could not read them."""
+    try:
+        return os.fsencode(words).decode() if re.search("[\udc80-\udcff]", words) else words
+    except UnicodeError:
+        return words
 
 
 def from_stdin() -> str:

@@ -128,7 +128,7 @@ def promise(path: Path) -> str:
     """A path in the spelling of :meth:`Destination.promises`."""
     try:
         return str(path.parent.resolve() / path.name)
-    except (OSError, RuntimeError):  # a loop of links
+    except (OSError, RuntimeError, ValueError):  # a loop of links, or a name that this locale cannot write
         return str(path)
 
 

@@ -35,6 +35,7 @@ _WORDS: Final = {
     errno.EACCES: "permission denied",
     errno.EPERM: "the system does not permit it",
     errno.ENAMETOOLONG: "the name is too long",
+    errno.EILSEQ: "the name cannot be written in this system's locale (LC_ALL)",
     errno.ENOTDIR: "a part of the path is a file, not a folder",
     errno.ELOOP: "the path is a loop of links",
     errno.EPIPE: "nobody reads it any more",
@@ -54,6 +55,15 @@ def words(error: OSError) -> str:
     if error.errno in _WORDS:
         return _WORDS[error.errno]
     return (error.strerror or str(error) or type(error).__name__).rstrip(".").lower()
+
+
+def check_name(path: Path) -> None:
+    """Raise OSError for a name that cannot be written in this system's locale; the calls of the system would
+    raise something else."""
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise OSError(errno.EILSEQ, os.strerror(errno.EILSEQ)) from None
 
 
 def exists(path: Path) -> bool:
@@ -95,6 +105,7 @@ def replaceable(path: Path) -> bool:
 
 def make_folders(folder: Path) -> None:
     """Make the folder with all its parents, and make sure that they outlive a power cut."""
+    check_name(folder)
     missing: list[Path] = []
     here = folder
     while not is_folder(here):
@@ -115,6 +126,7 @@ def create(path: Path) -> int:
 
     Raises FileExistsError if anything of that name is there, a link included.
     """
+    check_name(path)
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0), 0o666)
 

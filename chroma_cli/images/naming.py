@@ -90,6 +90,11 @@ def safe_value(value: Hashable) -> str:
     return f"_{text}" if text.split(".")[0].rstrip().casefold() in _RESERVED else text
 
 
+def in_ascii(name: str) -> str:
+    """Return a file name that every system can write: each other character becomes a ``_``."""
+    return re.sub(r"[^ -~]", "_", _UNSAFE.sub("_", name))
+
+
 def _printable(char: str) -> str:
     if char.isspace():
         return " "

@@ -49,6 +49,8 @@ def check(
         return
     late = {name: _LONGEST[name] for name in destination.late}
     targets = [destination.target(number, late) for number in destination.numbers]
+    for path in targets:
+        _check_name(path)
     outright = destination.kind == "file"
     for path in targets:
         if outright or destination.overwrite:
@@ -84,6 +86,16 @@ def _check_as_typed(destination: Destination, targets: list[Path]) -> None:
         _check_free(typed, ())
     elif typed.is_symlink():  # /dev/stdout while that is a file
         raise OutputError(f"{typed} is a link; the picture would not go there.", hint=_SAY_STDOUT)
+
+
+def _check_name(path: Path) -> None:
+    try:
+        disk.check_name(path)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: {disk.words(error)}.",
+            hint="Set LC_ALL to a UTF-8 locale such as C.UTF-8, or choose another name with -o.",
+        ) from error
 
 
 def _check_free(path: Path, promised: Container[str]) -> None:

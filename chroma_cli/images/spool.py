@@ -313,7 +313,7 @@ def _folders(destination: Destination, rescue_dir: str, late: Mapping[str, objec
 
 def _temp_files(folder: Path, token: str) -> Iterator[Path]:
     pattern = re.compile(re.escape(f".chroma-{token}-") + r"[a-z0-9-]+\.part")
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+    with contextlib.suppress(OSError, ValueError), os.scandir(folder) as entries:
         for entry in entries:
             if pattern.fullmatch(entry.name):
                 yield Path(entry.path)

@@ -158,6 +158,7 @@ def _settle(
 
 def _move(spool: Spool, path: Path, *, overwrite: bool) -> bool:
     """Whether the file has that name now; False if something else has it. Raises OSError."""
+    disk.check_name(path)
     if path.parent != spool.path.parent:
         disk.make_folders(path.parent)
     if overwrite and disk.replaceable(path):
@@ -216,7 +217,10 @@ def keep(
     image_format = None if info is None else info.format
     name = destination.target(destination.number(spool.ordinal), late, image_format).name
     try:
-        return _keep_as(spool, spool.path.parent, name, suffix)
+        try:
+            return _keep_as(spool, spool.path.parent, name, suffix)
+        except OSError:  # the name may be the trouble
+            return _keep_as(spool, spool.path.parent, naming.in_ascii(name), suffix)
     except OSError as error:
         left = spool.path
         if not disk.exists(left):
@@ -255,7 +259,7 @@ def _keep_as(spool: Spool, folder: Path, name: str, suffix: str) -> str:
     for number in range(naming.NUMBER_MAX):
         mark = f"-{number}" if number else ""
         # Leave room for the suffix in a name that was as long as names may be.
-        short = os.fsencode(stem)[: 240 - len(ending)].decode(errors="ignore")
+        short = stem.encode(errors="surrogateescape")[: 240 - len(ending)].decode(errors="ignore")
         path = folder / f"{short}{mark}{ending}"
         if _move(spool, path, overwrite=False):
             spool.placed()

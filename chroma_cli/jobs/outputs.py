@@ -24,6 +24,9 @@ from chroma_cli.text import fits_a_name
 #: File systems take so many bytes in one part of a path, and the system in all of it.
 _PART_MAX: Final = 255
 _PATH_MAX: Final = 4000
+_LOCALE: Final = (
+    "the name cannot be written in this system's locale; set LC_ALL to one of UTF-8, such as C.UTF-8"
+)
 #: Tells keys from paths; no path begins with it.
 _KEY: Final = "key: "
 
@@ -158,6 +161,9 @@ class Outputs:
         names = [bare] if first == 0 else [name(number) for number in numbers]
         paths = tuple(Path(f"{template.root}/{one}") for one in names)
         texts = [str(path) for path in paths]
+        if not _can_be_written(texts[0]):
+            problems.append(Problem(template.where, f"{values.show(key)}: {_LOCALE}"))
+            return None
         reals = [self._real(text) for text in texts]
         why_not = self._refusal(names[-1], texts[-1], reals)  # the last number is the longest
         if why_not is not None:
@@ -243,6 +249,14 @@ def _is_long(text: str, limit: int) -> bool:
     return len(text) * 4 > limit and len(os.fsencode(text)) > limit
 
 
+def _can_be_written(text: str) -> bool:
+    try:
+        disk.check_name(Path(text))
+    except OSError:
+        return False
+    return True
+
+
 def _is_link(path: str) -> bool:
     try:
         return stat.S_ISLNK(os.lstat(path).st_mode)
@@ -260,6 +274,8 @@ def _checked_text(output: object) -> str:
         raise UsageError("a manifest makes files; - (stdout) cannot be one")
     if not fits_a_name(output):
         raise UsageError(f"{values.show(output)} holds characters that no file name should have")
+    if not _can_be_written(output):
+        raise UsageError(f"{values.show(output)}: {_LOCALE}")
     return output.replace("\\", "/") if os.name == "nt" else output
 
 

@@ -112,7 +112,7 @@ class StatCache:
             mark = _mark(os.lstat(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except OSError:
+        except (OSError, ValueError):
             return _UNREADABLE
         remembered = self._known.get(path)
         if not deep and remembered is not None and remembered[:-1] == mark:
