@@ -189,7 +189,10 @@ def _look(
         run.require_ledger()
     book, gateway = run.book, run.gateway_name
     standings = planning.recognise(standings, book, gateway, source.lock, source.cache)
-    standings = planning.recognise_by_recipe(standings, source.lock, sandbox=_practises(run))
+    unsettled = frozenset(row.request_id for row in book.pending(gateway))
+    standings = planning.recognise_by_recipe(
+        standings, source.lock, sandbox=_practises(run), unsettled=unsettled
+    )
     given = run.given
     return standings, planning.plan(
         standings,

@@ -21,7 +21,7 @@ from chroma_cli.errors import Charged, ChromaError
 from chroma_cli.gateway import values
 from chroma_cli.images import disk
 from chroma_cli.images.naming import FORMAT_OF_ENDING
-from chroma_cli.images.spool import havens
+from chroma_cli.images.spool import havens, sweep
 from chroma_cli.jobs.manifest import Image
 from chroma_cli.jobs.records import JobRow, request_digest
 
@@ -81,6 +81,8 @@ def settled_by_picture(ledger: Entries, job: JobRow, *, rescue_dir: str) -> JobR
                 break
     if len(found) < samples:
         return None
+    for folder in {Path(path).parent for path in job.promised}:
+        sweep(folder, job.token)
     made = replace(job, state="saved", charged=Charged.YES, files=found, request_id=request_id, error=None)
     return ledger.catch_up(replace(made, saved_at=job.updated_at))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -123,10 +123,17 @@ def recognise(
     return found
 
 
-def recognise_by_recipe(standings: Sequence[Standing], lock: Lock | None, *, sandbox: bool) -> list[Standing]:
+def recognise_by_recipe(
+    standings: Sequence[Standing],
+    lock: Lock | None,
+    *,
+    sandbox: bool,
+    unsettled: Container[str | None] = frozenset(),
+) -> list[Standing]:
     """The same by what the pictures themselves say: neither the lock nor the ledger outlives every crash.
 
-    One that the lock knows, from the very job that the recipe names, was changed by hand.
+    One that the lock knows, from the very job that the recipe names, was changed by hand. One of an
+    ``unsettled`` job is left to whoever takes that job up.
     """
     found = []
     for one in standings:
@@ -135,7 +142,7 @@ def recognise_by_recipe(standings: Sequence[Standing], lock: Lock | None, *, san
             digest = request_digest(image.request)
             besides = {entry.request_id for entry in known if entry.request == digest}
             made = origin.find(image, sandbox=sandbox, besides=besides)
-            if made is not None:
+            if made is not None and made.request_id not in unsettled:
                 if lock is not None:
                     lock.record(
                         image, made.files, seed=image.request.seed, request_id=made.request_id, cost=None
