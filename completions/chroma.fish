@@ -30,7 +30,7 @@ complete -c chroma -n '__chroma_at \'\'' -a sheet -d 'Put pictures side by side,
 complete -c chroma -n '__chroma_at \'\'' -a gallery -d 'Make an HTML page of pictures, to look through, filter and sort.'
 complete -c chroma -n '__chroma_at \'\'' -a status -d 'Show how jobs are: one line each, ID, STATE, detail.'
 complete -c chroma -n '__chroma_at \'\'' -a jobs -d 'Show the job ledger, newest first.'
-complete -c chroma -n '__chroma_at \'\'' -a credits -d 'Show the balance; with --min, exit 4 below it, and 9 when it is not known.'
+complete -c chroma -n '__chroma_at \'\'' -a credits -d 'Show the balance; with --min, exit 4 below it, 9 when not known.'
 complete -c chroma -n '__chroma_at \'\'' -a login -d 'Check an API key with the gateway and store it for this gateway.'
 complete -c chroma -n '__chroma_at \'\'' -a logout -d 'Remove the key that login stored for this gateway.'
 complete -c chroma -n '__chroma_at \'\'' -a config -d 'Show the settings and where each came from.'

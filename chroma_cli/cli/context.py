@@ -431,13 +431,18 @@ class Run:
             self.output.warning(render.abandoned_words(job))
 
     def found_saved(self, ledger: Ledger, job: JobRow) -> bool:
-        """Settle an unknown job whose picture is there after all: its program could not record it."""
-        if job.state != "unknown":
-            return False
+        """Settle a job whose picture is there although its program did not record it: it was ended just then.
+
+        A ledger that cannot be written leaves the job as it is.
+        """
         from chroma_cli.cli import render
         from chroma_cli.jobs import origin
+        from chroma_cli.jobs.records import LedgerUnusable
 
-        saved = origin.settled_by_picture(ledger, job, rescue_dir=str(self.settings.rescue_dir))
+        try:
+            saved = origin.settled_by_picture(ledger, job, rescue_dir=str(self.settings.rescue_dir))
+        except LedgerUnusable:
+            return False
         if saved is not None:
             self.output.note(render.found_words(saved))
         return saved is not None

@@ -22,12 +22,11 @@ from chroma_cli.images import destination as places
 from chroma_cli.images import preflight
 from chroma_cli.images.destination import Destination
 from chroma_cli.jobs.progress import Done
-from chroma_cli.jobs.records import InWork, JobRow, LedgerUnusable
+from chroma_cli.jobs.records import InWork, JobRow
 from chroma_cli.request.builder import ImageRequest
 
 if TYPE_CHECKING:
     from chroma_cli.cli.context import Run
-    from chroma_cli.jobs.ledger import Ledger
     from chroma_cli.jobs.lifecycle import Lifecycle
 
 
@@ -35,7 +34,11 @@ def pending(run: Run) -> list[JobRow]:
     """The jobs of this gateway that can be brought home now; the others, or that there are none, is told."""
     run.tells = lambda job: job.base_url == run.gateway_name
     ledger = run.required_ledger()
-    own = [job for job in run.book.pending(run.gateway_name) if not _found_saved(run, ledger, job)]
+    own = [
+        job
+        for job in run.book.pending(run.gateway_name)
+        if job.state != "unknown" or not run.found_saved(ledger, job)
+    ]
     left_behind = [job for job in own if _remains(run, job) is not None]
     for job in own:
         if job.state == "unknown" and job not in left_behind:
@@ -54,14 +57,6 @@ def pending(run: Run) -> list[JobRow]:
     if not waiting:
         run.output.note("Nothing else is pending." if own or others else "Nothing is pending.")
     return waiting
-
-
-def _found_saved(run: Run, ledger: Ledger, job: JobRow) -> bool:
-    """Settle an unknown job whose picture is there; what cannot be written stays as it is."""
-    try:
-        return run.found_saved(ledger, job)
-    except LedgerUnusable:
-        return False
 
 
 def _remains(run: Run, job: JobRow) -> Destination | None:

@@ -185,9 +185,12 @@ def _look(
     standings: Sequence[Standing] = planning.survey(images, source.lock, source.cache)
     if all(one.state == "unchanged" for one in standings):  # nothing to ask the ledger
         return standings, Plan((), tuple(images), (), ())
+    book, gateway = run.book, run.gateway_name
     if to_make:
         run.require_ledger()
-    book, gateway = run.book, run.gateway_name
+        if run.ledger is not None:
+            for job in book.pending(gateway):
+                run.found_saved(run.ledger, job)
     standings = planning.recognise(standings, book, gateway, source.lock, source.cache)
     unsettled = frozenset(row.request_id for row in book.pending(gateway))
     standings = planning.recognise_by_recipe(

@@ -64,10 +64,10 @@ def find(image: Image, *, sandbox: bool, besides: Container[str | None]) -> Foun
 
 
 def settled_by_picture(ledger: Entries, job: JobRow, *, rescue_dir: str) -> JobRow | None:
-    """Return an unknown job as saved, and record it so, where its picture lies at its place or was rescued:
+    """Return an unsettled job as saved, and record it so, where its picture lies at its place or was rescued:
     its program could not tell the ledger any more. None where nothing, or not all, is found.
     """
-    if job.state != "unknown" or not job.request or not job.promised:
+    if job.settled or not job.request or not job.promised or ledger.in_work(job):
         return None
     samples, found = len(job.promised), {}
     request_id = job.request_id
@@ -111,6 +111,8 @@ def _is_of(seen: tuple[Recipe, Mapping[str, Any]], job: JobRow, sample: int | No
     if recipe.request != job.request or recipe.sample != sample:
         return False
     if recipe.sandbox != (job.base_url == "sandbox"):
+        return False
+    if job.request_id is not None and recipe.request_id != job.request_id:
         return False
     maker = ledger.get(recipe.request_id) if recipe.request_id is not None else None
     if maker is not None and maker.number != job.number:

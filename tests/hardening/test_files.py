@@ -438,17 +438,17 @@ def test_a_lock_that_is_a_link_or_no_file(rig: Rig) -> None:
     lock = rig.work / "list.lock.json"
     (rig.outside / "theirs.json").write_text(lock_of("list.jsonl"))
     lock.symlink_to(rig.outside / "theirs.json")
-    assert rig("batch", "list.jsonl").code == 2
+    assert rig("batch", "list.jsonl").code == 10
     lock.unlink()
     lock.symlink_to(rig.outside / "not-there.json")
-    assert rig("batch", "list.jsonl").code in (0, 2)
+    assert rig("batch", "list.jsonl").code == 10
     assert not (rig.outside / "not-there.json").exists()
     lock.unlink()
     lock.mkdir()
-    assert rig("batch", "list.jsonl").code == 2
+    assert rig("batch", "list.jsonl").code == 10
     lock.rmdir()
     os.mkfifo(lock)
-    assert rig("batch", "list.jsonl").code == 2
+    assert rig("batch", "list.jsonl").code == 10
 
 
 def test_a_running_lock_that_is_a_link(rig: Rig) -> None:

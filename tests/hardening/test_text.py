@@ -141,7 +141,7 @@ FIELDS: dict[str, tuple[tuple[str, str], Field, set[int]]] = {
         ),
         {0},
     ),
-    "header-location": (STATUS, lambda _, text: Reply(302, [("Location", "http://" + _header(text))]), {2}),
+    "header-location": (STATUS, lambda _, text: Reply(302, [("Location", "http://" + _header(text))]), {9}),
     "header-content-type": (
         FILES,
         lambda _, text: Reply(200, [("Content-Type", _header(text))], tiny_png(1024, 1024)),

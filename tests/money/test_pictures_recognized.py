@@ -167,3 +167,26 @@ def test_either_side_of_a_merge_conflict_will_do(gateway, chroma, work, state):
     assert chroma("batch", art).code == 0
     assert gateway.posts() == 4
     assert sorted(locked(work)) == ["a.png", "b.png", "c.png", "d.png"]
+
+
+@pytest.mark.parametrize("hour_over", [False, True])
+def test_a_job_that_the_ledger_had_in_flight_is_settled_by_its_picture(
+    gateway, process, work, state, ledger_rows, hour_over
+):
+    art = manifest(work / "art.jsonl", "a")
+    with gateway.hold("file", "half") as hold:
+        started = process.start("batch", art)
+        hold.wait()
+        shutil.copytree(state, work / "earlier")
+    assert started.end().code == 0
+    shutil.rmtree(state)
+    (work / "earlier").rename(state)  # as if it had been killed before it could tell the ledger
+    (work / "art.lock.json").unlink()
+    if hour_over:
+        gateway.forget()
+    again = process("batch", art)
+    assert (again.code, gateway.posts()) == (0, 1), again.said
+    [row] = ledger_rows()
+    assert (row["status"], row["cost"]) == ("COMPLETED", 0.055)
+    assert [file["path"] for file in row["files"]] == [str(work / "a.png")]
+    assert process("jobs", "--pending").out == ""

@@ -24,7 +24,7 @@ _OWN = (Opt("min", ("--min",), "Exit 4 when there is less than this.", metavar="
 
 @takes(_OWN, options.NO_LEDGER, options.GATEWAY)
 def credits(run: Run) -> None:
-    """Show the balance; with --min, exit 4 below it, and 9 when it is not known."""
+    """Show the balance; with --min, exit 4 below it, 9 when not known."""
     least = _least(run.given["min"])
     found = _balance(run)
     value = {
