@@ -82,17 +82,27 @@ def process(work: Path) -> Iterator[Programs]:
 
 
 @pytest.fixture
-def ledger_rows(work: Path) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+def ledger_rows(chroma: Callable[..., Ended]) -> Callable[[], list[dict[str, Any]]]:
     """``ledger_rows()`` is all of the ledger, oldest first, as ``chroma jobs --json`` shows it."""
-    programs = Programs()
 
     def rows() -> list[dict[str, Any]]:
-        told = programs("jobs", "--json", "--limit", "99999")
+        told = chroma("jobs", "--json", "--limit", "99999")
         assert told.code == 0, told.said
         return sorted(told.json, key=lambda row: row["job"])
 
-    yield rows
-    programs.clear_up()
+    return rows
+
+
+@pytest.fixture
+def submitted(chroma: Callable[..., Ended]) -> Callable[..., str]:
+    """``submitted("a fox", …)`` leaves a job at the gateway and returns its request id."""
+
+    def submit(*argv: str | Path) -> str:
+        ended = chroma("submit", *(argv or ("a fox",)))
+        assert ended.code == 0, ended.said
+        return ended.out.strip()
+
+    return submit
 
 
 @pytest.fixture
