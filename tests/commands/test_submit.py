@@ -70,6 +70,13 @@ def test_names_from_a_template_step_aside_for_promised_ones(chroma, submitted) -
     assert sorted(path.name for path in paths) == ["a-red-fox-7-1.png", "a-red-fox-7.png"]
 
 
+def test_a_job_of_the_same_request_is_not_submitted_again(gateway, chroma, submitted) -> None:
+    first = submitted("a red fox", "--seed", "7")
+    assert submitted("a red fox", "--seed", "7") == first
+    assert gateway.posts() == 1
+    assert [path.name for path in chroma("fetch", first).paths] == ["a-red-fox-7.png"]
+
+
 def test_no_key_no_submit(gateway, chroma, monkeypatch) -> None:
     monkeypatch.delenv("SEGMIND_API_KEY")
     assert chroma("submit", "a fox").code == 3

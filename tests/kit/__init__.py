@@ -30,8 +30,8 @@
             assert terminal.end().code == 130
 
 Fixtures: ``gateway`` (see :mod:`kit.gateway`), ``clock``, ``chroma``, ``process``, ``ledger_rows``,
-``submitted``, ``work`` (the current folder), ``state``. What can go wrong on the wire is in :mod:`kit.wire`. The history of
-the account is at ``gateway.account_url``; ``Plan(seen=False)`` keeps a job out of it.
+``submitted``, ``work`` (the current folder), ``state``. What can go wrong on the wire is in :mod:`kit.wire`.
+The history of the account is at ``gateway.account_url``; ``Plan(seen=False)`` keeps a job out of it.
 """
 
 from kit.clock import SkippingClock
