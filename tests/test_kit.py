@@ -28,9 +28,14 @@ from kit import (
     Silence,
     action,
     apart,
+    infotext,
     is_whole,
+    noise,
     number_of,
     picture,
+    pixels,
+    properties,
+    with_recipe,
 )
 
 
@@ -233,3 +238,18 @@ def test_a_gateway_in_a_process_of_its_own(work: Path) -> None:
     assert told == [200, 504, 200]
     assert [one["route"] for one in record["requests"]] == ["submit"] * 3
     assert [job["prompt"] for job in record["jobs"]] == ["fox"] * 3
+
+
+def test_what_pictures_can_hold(gateway, chroma, made, recipe_of, dry, process) -> None:
+    came = noise("webp")
+    gateway.serve(came)
+    path = made("a fox", "--format", "webp", "-o", "fox.webp")
+    assert pixels(path) == pixels(came)
+    assert properties(path)["Iptc4xmpExt:DigitalSourceType"].endswith("trainedAlgorithmicMedia")
+    assert str(infotext(path)).startswith("a fox\n")
+    assert recipe_of(path)["request"] == gateway.bodies[0] == dry("--from", path)
+    path.write_bytes(with_recipe({"request": {"prompt": "<&>"}}))
+    assert recipe_of(path)["request"] == {"prompt": "<&>"}
+    ended, peak = process.peak("inspect", path)
+    assert (ended.code, 10 < peak < 200) == (0, True)
+    assert process.shell("$CHROMA --version | wc -l").out.strip() == "1"

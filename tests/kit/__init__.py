@@ -30,13 +30,30 @@
             assert terminal.end().code == 130
 
 Fixtures: ``gateway`` (see :mod:`kit.gateway`), ``clock``, ``chroma``, ``process``, ``ledger_rows``,
-``submitted``, ``work`` (the current folder), ``state``. What can go wrong on the wire is in :mod:`kit.wire`.
-The history of the account is at ``gateway.account_url``; ``Plan(seen=False)`` keeps a job out of it.
+``submitted``, ``work`` (the current folder), ``state``, ``config`` (writes the config file), ``made`` (one
+picture), ``dry`` (a request that is not sent), ``recipe_of`` (a picture), ``exiftool``. What can go wrong on
+the wire is in :mod:`kit.wire`. The history of the account is at ``gateway.account_url``; ``Plan(seen=False)``
+keeps a job out of it.
 """
 
 from kit.clock import SkippingClock
 from kit.gateway import Gateway, apart
-from kit.pictures import BROKEN, is_whole, number_of, picture, png
+from kit.pictures import (
+    BROKEN,
+    chunk,
+    infotext,
+    is_whole,
+    noise,
+    number_of,
+    picture,
+    pixels,
+    png,
+    png_with,
+    properties,
+    with_parameters,
+    with_recipe,
+    xmp_chunk,
+)
 from kit.running import ERROR_FIELDS, JOB_FIELDS, KEY, Ended, Programs, Started, Terminal, eventually
 from kit.wire import (
     CLOSE,
@@ -88,9 +105,18 @@ __all__ = [
     "Terminal",
     "action",
     "apart",
+    "chunk",
     "eventually",
+    "infotext",
     "is_whole",
+    "noise",
     "number_of",
     "picture",
+    "pixels",
     "png",
+    "png_with",
+    "properties",
+    "with_parameters",
+    "with_recipe",
+    "xmp_chunk",
 ]

@@ -152,6 +152,10 @@ class Gateway:
             else:
                 self.world.plans[prompt] = given
 
+    def serve(self, picture: bytes) -> None:
+        """Give these bytes as every picture from now on."""
+        self.world.served = picture
+
     def finish(self, prompt: str | None = None) -> None:
         """Let the jobs that run be complete now."""
         for job in self.jobs(prompt):
@@ -163,6 +167,11 @@ class Gateway:
             job.gone = True
 
     # --- what came ---
+
+    @property
+    def bodies(self) -> list[dict[str, Any]]:
+        """The bodies of all submits and blocking calls so far."""
+        return [one.json for one in self.requests(method="POST")]
 
     def requests(
         self,

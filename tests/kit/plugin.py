@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -71,6 +74,71 @@ def chroma(work: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> Callable[..
         return said.out, said.err
 
     return partial(in_process, read)
+
+
+@pytest.fixture
+def made(chroma: Callable[..., Ended]) -> Callable[..., Path]:
+    """``made("a fox", "-o", "fox.png")`` is the path of one picture, made in this process."""
+
+    def make(*argv: str | Path) -> Path:
+        ended = chroma("generate", *argv)
+        assert ended.code == 0, ended.said
+        [path] = ended.paths
+        return path
+
+    return make
+
+
+@pytest.fixture
+def recipe_of(chroma: Callable[..., Ended]) -> Callable[[str | Path], dict[str, Any]]:
+    """``recipe_of(path)`` is what ``inspect --json`` says of a picture."""
+
+    def inspect(path: str | Path) -> dict[str, Any]:
+        ended = chroma("inspect", path, "--json")
+        assert ended.code == 0, ended.said
+        return ended.one
+
+    return inspect
+
+
+@pytest.fixture
+def dry(chroma: Callable[..., Ended]) -> Callable[..., dict[str, Any]]:
+    """``dry("a fox", "--cfg", "5")`` is the request body that ``generate`` would send."""
+
+    def request(*argv: str | Path, stdin: bytes | None = None) -> dict[str, Any]:
+        ended = chroma("generate", *argv, "--dry-run", "--json", stdin=stdin)
+        assert ended.code == 0, ended.said
+        return dict(ended.one["request"])
+
+    return request
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Callable[[str], Path]:
+    """``config(text)`` writes the config file and returns its path."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "config.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def exiftool() -> Callable[[Path], dict[str, Any]]:
+    """``exiftool(path)`` is every tag by group and name; it has nothing to warn of. Such tests are slow."""
+    if shutil.which("exiftool") is None:
+        pytest.skip("exiftool is not installed (Debian: libimage-exiftool-perl)")
+
+    def ask(path: Path) -> dict[str, Any]:
+        words = ["exiftool", "-j", "-b", "-n", "-a", "-G1", "-validate", "-warning", "-error", "-all"]
+        answer = subprocess.run([*words, str(path)], capture_output=True, check=True, timeout=60)
+        tags: dict[str, Any] = json.loads(answer.stdout)[0]
+        assert tags["ExifTool:Validate"] == "0 0 0", tags
+        return tags
+
+    return ask
 
 
 @pytest.fixture

@@ -247,6 +247,21 @@ class Programs:
         started = self.start(*argv, stdin=stdin, env=env, cwd=cwd)
         return started.end(patience)
 
+    def shell(self, line: str, *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Ended:
+        """Run a line of sh, in which ``$CHROMA`` is the program, to its end."""
+        env = {"CHROMA": f"{sys.executable} -m chroma_cli", **(env or {})}
+        return self.start(line, command=["/bin/sh", "-c"], env=env, cwd=cwd).end()
+
+    def peak(self, *argv: str | Path) -> tuple[Ended, int]:
+        """Run to the end; return also the most memory that the process had, in MB (Linux)."""
+        code = (
+            "import re, sys; from chroma_cli.cli.main import main; code = main(sys.argv[1:]);"
+            "said = re.search('VmHWM:\\\\s+([0-9]+)', open('/proc/self/status').read())[1];"
+            "print(said, file=sys.stderr); sys.exit(code)"
+        )
+        ended = self.start(*argv, command=[sys.executable, "-c", code]).end(4 * PATIENCE)
+        return ended, int(ended.err.split()[-1]) // 1024
+
     def start(
         self,
         *argv: str | Path,
