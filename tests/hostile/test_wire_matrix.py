@@ -211,5 +211,7 @@ def test_every_trick_on_the_balance(matrix: Matrix) -> None:
     for name, step in {**ANYWHERE, **SAID}.items():
         with matrix.cell(name) as cell:
             cell.gateway.on("credits", step, always=True)
-            cell("credits")
+            if cell("credits").code == 9:
+                # which of its tries is told of depends on the waits between them
+                cell.steps[-1].pop("error", None)
     matrix.compare(HERE / "credits.json")
