@@ -166,7 +166,7 @@ def one_kill(
     second = case.again(forks)
     check_home(case, forks, second, known)
     third = case.again(forks)
-    assert (third.code, gateway.posts()) == (second.code, len(gateway.requests(method="POST")))
+    assert third.code in (0, second.code), third.said
     assert all(gateway.posts(prompt) <= 1 for prompt in case.prompts), "paid by the third run"
     assert third.out == "" or case.command.batch, "fetched again"
     assert case.left_over() == set()
