@@ -14,8 +14,11 @@ import pytest
 
 from kit.clock import SkippingClock
 from kit.gateway import Gateway
+from kit.guard import Guard
 from kit.matrix import Matrix, compare
+from kit.pictures import png
 from kit.running import KEY, Ended, Programs, in_process
+from kit.wire import Reply
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -139,6 +142,20 @@ def exiftool() -> Callable[[Path], dict[str, Any]]:
         return tags
 
     return ask
+
+
+@pytest.fixture
+def guarded(
+    tmp_path: Path, work: Path, gateway: Gateway, clock: SkippingClock, chroma: Callable[..., Ended]
+) -> Iterator[Guard]:
+    """``guarded("generate", …)`` runs ``main`` here, and checks what must hold after anything: see
+    :mod:`kit.guard`."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "mine.png").write_bytes(b"mine")
+    with Gateway() as stranger:
+        stranger.on("GET *", Reply(200, [("Content-Type", "image/png")], png(7)), always=True)
+        stranger.on("POST *", Reply.json({"request_id": "stolen", "status": "QUEUED"}), always=True)
+        yield Guard(tmp_path, gateway, stranger, chroma)
 
 
 @pytest.fixture

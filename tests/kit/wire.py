@@ -71,6 +71,12 @@ class Reply:
         return cls.json({"error": message}, status, **headers)
 
     @classmethod
+    def text(cls, words: str | bytes, status: int = 200, kind: str = "text/plain") -> Reply:
+        """These words or bytes, said to be of a kind."""
+        body = words.encode("utf-8", "surrogatepass") if isinstance(words, str) else words
+        return cls(status, [("Content-Type", kind)], body)
+
+    @classmethod
     def page(cls, status: int = 200, words: str = "Bad gateway") -> Reply:
         """An HTML page, as a proxy or a portal says it."""
         body = f"<!DOCTYPE html><html><body><h1>{words}</h1></body></html>".encode()

@@ -10,16 +10,15 @@ import itertools
 import json
 import random
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from faultserver import Reply, gateway_script, tiny_png
-from hostile import FOX, Rig
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from recipes_kit import inscribed, with_record
+from kit import Reply, picture, with_parameters, with_recipe
+from kit.guard import Guard
 
+FOX = ("generate", "a red fox", "-o", "fox.png")
 #: The fixtures are shared by the examples on purpose; each works in a folder and on a state of its own.
 ANY = settings(
     deadline=None,
@@ -65,61 +64,51 @@ def dumped(value: Any) -> bytes:
     return json.dumps(value).encode("utf-8", "surrogatepass")
 
 
-def fresh(rig: Rig, monkeypatch: Any) -> Path:
+def fresh(guarded: Guard, monkeypatch: Any) -> Path:
     """A folder and a state that no example before has seen."""
     number = next(_numbers)
-    monkeypatch.chdir(rig.home)
-    for old in (*rig.work.iterdir(), *(rig.state.iterdir() if rig.state.exists() else ())):
+    monkeypatch.chdir(guarded.home)
+    for old in (*guarded.work.iterdir(), *(guarded.state.iterdir() if guarded.state.exists() else ())):
         shutil.rmtree(old)
-    folder = rig.work / f"n{number}"
+    folder = guarded.work / f"n{number}"
     folder.mkdir()
-    monkeypatch.setenv("CHROMA_STATE_DIR", str(rig.state / f"n{number}"))
+    monkeypatch.setenv("CHROMA_STATE_DIR", str(guarded.state / f"n{number}"))
     monkeypatch.chdir(folder)
     return folder
 
 
-ROUTES = {
-    "submit": ("POST", "/v2/chroma"),
-    "sync": ("POST", "/v1/chroma"),
-    "status": ("GET", "/v2/requests/*/status"),
-    "result": ("GET", "/v2/requests/*"),
-    "file": ("GET", "/files/*"),
-    "credits": ("GET", "/v1/get-user-credits"),
-}
+ROUTES = ("submit", "sync", "status", "result", "file", "credits")
 
 
-@settings(ANY, max_examples=100)
-@given(route=st.sampled_from(sorted(ROUTES)), value=REPLIES, status=STATUSES, as_json=st.booleans())
+@settings(ANY, max_examples=40)
+@given(route=st.sampled_from(ROUTES), value=REPLIES, status=STATUSES, as_json=st.booleans())
 def test_any_json_for_a_reply(
-    rig: Rig, monkeypatch: Any, route: str, value: Any, status: int, as_json: bool
+    guarded: Guard, monkeypatch: Any, route: str, value: Any, status: int, as_json: bool
 ) -> None:
-    fresh(rig, monkeypatch)
-    gateway_script(rig.gateway, polls=0, png=tiny_png(1024, 1024))
-    rig.gateway.on(*ROUTES[route], Reply(status, [("Content-Type", "application/json")], dumped(value)))
-    if route == "result":
-        rig.gateway.on(*ROUTES["status"], Reply.json({"status": "COMPLETED"}))
+    fresh(guarded, monkeypatch)
+    guarded.gateway.behave()
+    answer = Reply(status, [("Content-Type", "application/json")], dumped(value))
+    guarded.gateway.on(route, answer, always=True)
     argv = ("credits",) if route == "credits" else (*FOX, "--timeout", "15")
     # a server error with the gateway's own words may be answered by sending again, twice at most
-    ran = rig(
+    ran = guarded(
         *argv,
         *(["--sync"] if route == "sync" else []),
         *(["--json"] if as_json else []),
-        most_submits=3 if status in (500, 503) else 1 if status != 429 else 100,
+        most_posts=3 if status in (500, 503) else 1 if status != 429 else 100,
     )
     if as_json:
-        assert all(one["schema"] == 1 for one in (*ran.objects, *ran.notes))
+        assert all(one["schema"] == 1 for one in (*ran.json, *ran.notes))
 
 
-@settings(ANY, max_examples=50)
-@given(route=st.sampled_from(sorted(ROUTES)), data=st.binary(max_size=300), ok=st.booleans())
-def test_any_bytes_for_a_reply(rig: Rig, monkeypatch: Any, route: str, data: bytes, ok: bool) -> None:
-    fresh(rig, monkeypatch)
-    gateway_script(rig.gateway, polls=0, png=tiny_png(1024, 1024))
-    rig.gateway.on(*ROUTES[route], Reply(200 if ok else 400, [], data))
-    if route == "result":
-        rig.gateway.on(*ROUTES["status"], Reply.json({"status": "COMPLETED"}))
+@settings(ANY, max_examples=25)
+@given(route=st.sampled_from(ROUTES), data=st.binary(max_size=300), ok=st.booleans())
+def test_any_bytes_for_a_reply(guarded: Guard, monkeypatch: Any, route: str, data: bytes, ok: bool) -> None:
+    fresh(guarded, monkeypatch)
+    guarded.gateway.behave()
+    guarded.gateway.on(route, Reply(200 if ok else 400, [], data), always=True)
     argv = ("credits",) if route == "credits" else (*FOX, "--timeout", "15")
-    rig(*argv, *(["--sync"] if route == "sync" else []))
+    guarded(*argv, *(["--sync"] if route == "sync" else []))
 
 
 OPTION_KEYS = st.sampled_from(
@@ -143,14 +132,14 @@ OPTION_KEYS = st.sampled_from(
 ROWS = st.dictionaries(OPTION_KEYS, JSON | st.integers(0, 80), max_size=5)
 
 
-@settings(ANY, max_examples=80)
+@settings(ANY, max_examples=40)
 @given(
     rows=st.lists(ROWS, max_size=3),
     ending=st.sampled_from(["jsonl", "csv", "toml"]),
     noise=st.binary(max_size=20),
 )
-def test_any_manifest(rig: Rig, monkeypatch: Any, rows: list[Any], ending: str, noise: bytes) -> None:
-    folder = fresh(rig, monkeypatch)
+def test_any_manifest(guarded: Guard, monkeypatch: Any, rows: list[Any], ending: str, noise: bytes) -> None:
+    folder = fresh(guarded, monkeypatch)
     if ending == "jsonl":
         data = b"\n".join([*(dumped(one) for one in rows), *([noise] if noise else [])])
     elif ending == "csv":
@@ -161,23 +150,23 @@ def test_any_manifest(rig: Rig, monkeypatch: Any, rows: list[Any], ending: str, 
         lines = [f"{key} = {json.dumps(one)}" for row in rows for key, one in row.items()]
         data = b"[[image]]\n" + "\n".join(lines).encode("utf-8", "replace") + noise
     (folder / f"list.{ending}").write_bytes(data)
-    rig("batch", f"list.{ending}", "--dry-run", most_submits=0)
+    guarded("batch", f"list.{ending}", "--dry-run", most_posts=0)
     assert {path.name for path in folder.iterdir()} == {f"list.{ending}"}
 
 
-@settings(ANY, max_examples=60)
+@settings(ANY, max_examples=30)
 @given(
     text=st.dictionaries(KEYS | OPTION_KEYS, JSON, max_size=3),
     noise=st.binary(max_size=20),
     table=st.sampled_from(["", "defaults", "presets.x", "budget"]),
 )
-def test_any_config(rig: Rig, monkeypatch: Any, text: dict[str, Any], noise: bytes, table: str) -> None:
-    fresh(rig, monkeypatch)
+def test_any_config(guarded: Guard, monkeypatch: Any, text: dict[str, Any], noise: bytes, table: str) -> None:
+    fresh(guarded, monkeypatch)
     lines = [f"[{table}]"] * bool(table) + [f'"{key}" = {json.dumps(one)}' for key, one in text.items()]
-    rig.config.write_bytes("\n".join(lines).encode("utf-8", "replace") + noise)
-    assert rig(*FOX, "--dry-run", most_submits=0).code in (0, 2)
-    rig("config", most_submits=0)
-    rig("presets", "--json", most_submits=0)
+    guarded.config.write_bytes("\n".join(lines).encode("utf-8", "replace") + noise)
+    assert guarded(*FOX, "--dry-run", most_posts=0).code in (0, 2)
+    guarded("config", most_posts=0)
+    guarded("presets", "--json", most_posts=0)
 
 
 LOCK_KEYS = st.sampled_from(
@@ -203,10 +192,10 @@ LOCKS = st.recursive(
 )
 
 
-@settings(ANY, max_examples=40)
+@settings(ANY, max_examples=15)
 @given(lock=LOCKS, inner=LOCKS, noise=st.binary(max_size=10))
-def test_any_lock(rig: Rig, monkeypatch: Any, lock: Any, inner: Any, noise: bytes) -> None:
-    folder = fresh(rig, monkeypatch)
+def test_any_lock(guarded: Guard, monkeypatch: Any, lock: Any, inner: Any, noise: bytes) -> None:
+    folder = fresh(guarded, monkeypatch)
     (folder / "list.jsonl").write_text('{"prompt": "x", "output": "a.png"}')
     for value, more in (
         (lock, noise),
@@ -214,12 +203,12 @@ def test_any_lock(rig: Rig, monkeypatch: Any, lock: Any, inner: Any, noise: byte
         ({"version": 1, "images": {}, "left": inner}, b""),
     ):
         (folder / "list.lock.json").write_bytes(dumped(value) + more)
-        assert rig("batch", "list.jsonl", "--check", most_submits=0, allow_one=True).code in (1, 2)
-        rig("batch", "list.jsonl", "--dry-run", most_submits=0)
+        assert guarded("batch", "list.jsonl", "--check", most_posts=0, allow_one=True).code in (1, 2)
+        guarded("batch", "list.jsonl", "--dry-run", most_posts=0)
     assert {path.name for path in folder.iterdir()} == {"list.jsonl", "list.lock.json"}
 
 
-@settings(ANY, max_examples=60)
+@settings(ANY, max_examples=30)
 @given(
     request=st.dictionaries(
         KEYS | st.sampled_from(["prompt", "steps", "cfg", "width", "aspect_ratio"]), JSON, max_size=4
@@ -229,18 +218,26 @@ def test_any_lock(rig: Rig, monkeypatch: Any, lock: Any, inner: Any, noise: byte
     ),
     text=st.none() | st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=80),
 )
-def test_any_recipe(rig: Rig, monkeypatch: Any, request: Any, more: Any, text: str | None) -> None:
-    folder = fresh(rig, monkeypatch)
-    data = with_record(text, f"{text}\nSteps: {text}, Seed: {text}") if text else inscribed(request, **more)
+def test_any_recipe(guarded: Guard, monkeypatch: Any, request: Any, more: Any, text: str | None) -> None:
+    folder = fresh(guarded, monkeypatch)
+    data = with_recipe(text if text else {"request": request, **more})
     (folder / "a.png").write_bytes(data)
+    (folder / "b.png").write_bytes(with_parameters(f"{text}\nSteps: {text}, Seed: {text}"))
+    guarded("inspect", "b.png", "--json", allow_one=True)
     for form in ((), ("--json",), ("--command",)):
         # with --command the line is for a shell, which takes any character in quotes
         if form != ("--command",) or "\u202e" not in json.dumps(request, ensure_ascii=False):
-            rig("inspect", "a.png", *form, allow_one=True)
-    rig("generate", "--from", "a.png", "--dry-run", most_submits=0, allow_one=True)
+            guarded("inspect", "a.png", *form, allow_one=True)
+    guarded("generate", "--from", "a.png", "--dry-run", most_posts=0, allow_one=True)
 
 
-@settings(ANY, max_examples=50)
+#: Small ones; the PNG with a recipe in it.
+PICTURES = {"png": with_recipe({"request": {"prompt": "a red fox"}, "seed": 7})} | {
+    kind: picture(7, kind, 24, 16) for kind in ("jpeg", "webp")
+}
+
+
+@settings(ANY, max_examples=25)
 @given(
     seed=st.integers(0, 2**32),
     count=st.integers(1, 8),
@@ -248,19 +245,20 @@ def test_any_recipe(rig: Rig, monkeypatch: Any, request: Any, more: Any, text: s
     kind=st.sampled_from(["png", "jpeg", "webp"]),
 )
 def test_any_damage_to_a_picture(
-    rig: Rig, monkeypatch: Any, pictures: Callable[[str], bytes], seed: int, count: int, cut: bool, kind: str
+    guarded: Guard, monkeypatch: Any, seed: int, count: int, cut: bool, kind: str
 ) -> None:
-    folder = fresh(rig, monkeypatch)
+    folder = fresh(guarded, monkeypatch)
     luck = random.Random(seed)
-    data = bytearray(pictures(kind))
+    data = bytearray(PICTURES[kind])
     for _ in range(count):
         data[luck.randrange(len(data))] = luck.choice((0, 1, 0x7F, 0xFF, luck.randrange(256)))
     if cut:
         del data[luck.randrange(len(data)) :]
     (folder / f"a.{kind}").write_bytes(data)
-    rig("inspect", f"a.{kind}", allow_one=True)
-    rig("inspect", f"a.{kind}", "--json", allow_one=True)
-    rig("sheet", f"a.{kind}", "-o", "sheet.png", allow_one=True)
+    guarded("inspect", f"a.{kind}", allow_one=True)
+    guarded("inspect", f"a.{kind}", "--json", allow_one=True)
+    guarded("sheet", f"a.{kind}", "-o", "sheet.png", allow_one=True)
     # and as what the gateway delivers
-    gateway_script(rig.gateway, polls=0, png=bytes(data))
-    assert rig(*FOX, "--timeout", "15").code in (0, 9)
+    guarded.gateway.behave()
+    guarded.gateway.on("file", Reply(200, body=bytes(data)), always=True)
+    assert guarded(*FOX, "--timeout", "15").code in (0, 9)

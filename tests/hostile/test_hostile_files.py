@@ -1,9 +1,10 @@
 """Files that want to spend, to write outside, or to overwrite: manifests, recipes, locks, config; links and
-open folders where the program keeps its own things. What holds in all cases is the :class:`Rig`'s.
+open folders where the program keeps its own things. What holds in all cases is checked by ``guarded``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,10 +14,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from faultserver import tiny_png
-from hostile import FOX, KEY, Rig
-from recipes_kit import inscribed, with_record
+from kit import KEY, Ended, Reply, Request, png, with_recipe
+from kit.guard import Guard
 
+FOX = ("generate", "a red fox", "-o", "fox.png")
+Chroma = Callable[..., Ended]
 HUGE = 10**30
 
 # --- manifests: nothing is sent, nothing is written --------------------------------------------------------
@@ -102,63 +104,58 @@ MANIFESTS: dict[str, tuple[str, bytes]] = {
 }
 
 
-@pytest.mark.parametrize("how", ["make", "check"])
 @pytest.mark.parametrize("name", MANIFESTS)
-def test_manifest(rig: Rig, name: str, how: str) -> None:
-    (rig.work / "linked").symlink_to(rig.outside)
-    (rig.work / "link.png").symlink_to(rig.outside / "mine.png")
-    (rig.work / "here").mkdir()
-    (rig.work / "also").symlink_to("here")
+def test_manifest(guarded: Guard, name: str) -> None:
+    (guarded.work / "linked").symlink_to(guarded.outside)
+    (guarded.work / "link.png").symlink_to(guarded.outside / "mine.png")
+    (guarded.work / "here").mkdir()
+    (guarded.work / "also").symlink_to("here")
     ending, data = MANIFESTS[name]
-    (rig.work / f"list.{ending}").write_bytes(data)
-    before = rig.made()
-    ran = rig("batch", f"list.{ending}", *(["--check"] if how == "check" else []))
-    assert ran.code == 2, ran
-    assert not rig.gateway.requests()
-    assert rig.made() == before
-    assert len(ran.err) < 20_000
+    (guarded.work / f"list.{ending}").write_bytes(data)
+    before = guarded.made()
+    # to look at it is to read it, as making it is: every fifth is looked at, too
+    ways: list[tuple[str, ...]] = [(), *([("--check",)] if list(MANIFESTS).index(name) % 5 == 0 else [])]
+    for how in ways:
+        ran = guarded("batch", f"list.{ending}", *how)
+        assert ran.code == 2, ran.said
+        assert len(ran.err) < 20_000
+    assert not guarded.gateway.requests()
+    assert guarded.made() == before
 
 
-def test_a_manifest_that_never_ends(rig: Rig) -> None:
-    (rig.work / "list.toml").symlink_to("/dev/zero")
-    ran = rig("batch", "list.toml")
+def test_a_manifest_that_never_ends(guarded: Guard) -> None:
+    (guarded.work / "list.toml").symlink_to("/dev/zero")
+    ran = guarded("batch", "list.toml")
     assert ran.code == 2 and "larger than" in ran.err
 
 
-def test_names_that_only_windows_minds_stay_inside(rig: Rig) -> None:
+def test_names_that_only_windows_minds_stay_inside(guarded: Guard) -> None:
     names = ["C:\\x.png", "~/x.png", "$HOME/x.png", "%TEMP%/x.png", "`id`.png", ";rm -rf ~.png"]
     rows = [row(output=name) for name in names]
-    (rig.work / "list.jsonl").write_bytes(b"\n".join(rows))
-    ran = rig("batch", "list.jsonl", most_submits=len(names))
+    (guarded.work / "list.jsonl").write_bytes(b"\n".join(rows))
+    ran = guarded("batch", "list.jsonl", most_posts=len(names))
     assert ran.code in (0, 2)
     if ran.code == 0:
-        assert {name for name in rig.made() if name.endswith(".png")} == set(names)
+        assert {name for name in guarded.made() if name.endswith(".png")} == set(names)
 
 
-def test_a_link_that_appears_after_the_look(rig: Rig) -> None:
+def test_a_link_that_appears_after_the_look(guarded: Guard, chroma: Chroma) -> None:
     """The folder of an output is exchanged for a link to the outside while the job runs."""
-    folder = rig.work / "sub"
+    folder = guarded.work / "sub"
     folder.mkdir()
-    from faultserver import Reply, Request
 
     def swap(_: Request) -> Reply:
         if not folder.is_symlink():
             for left in folder.iterdir():
                 left.unlink()
             folder.rmdir()
-            folder.symlink_to(rig.outside)
-        return Reply(200, [], tiny_png(1024, 1024))
+            folder.symlink_to(guarded.outside)
+        return Reply(200, [], png(7))
 
-    rig.gateway.on("GET", "/files/*", swap)
-    (rig.work / "list.jsonl").write_bytes(row(output="sub/mine.png"))
-    rig.remember()
-    mine = (rig.outside / "mine.png").read_bytes()
-    from chroma_cli.cli.main import main
-
-    code = main(["batch", "list.jsonl"])
-    rig.read()
-    assert code in (0, 10, 11)
-    assert (rig.outside / "mine.png").read_bytes() == mine  # never overwritten
+    guarded.gateway.on("file", swap)
+    (guarded.work / "list.jsonl").write_bytes(row(output="sub/mine.png"))
+    assert chroma("batch", "list.jsonl").code in (0, 10, 11)
+    assert (guarded.outside / "mine.png").read_bytes() == b"mine"  # never overwritten
 
 
 # --- budgets: nothing gets around them ---------------------------------------------------------------------
@@ -167,49 +164,48 @@ def test_a_link_that_appears_after_the_look(rig: Rig) -> None:
 @pytest.mark.parametrize(
     "amount", ["nan", "-1", "inf", "-inf", "1e999", "", " ", "0x10", "1_000", "٣", "five", "1e-999"]
 )
-def test_a_budget_that_is_no_amount(rig: Rig, amount: str) -> None:
-    (rig.work / "list.jsonl").write_bytes(row())
-    ran = rig("batch", "list.jsonl", "--budget", amount)
+def test_a_budget_that_is_no_amount(guarded: Guard, amount: str) -> None:
+    (guarded.work / "list.jsonl").write_bytes(row())
+    ran = guarded("batch", "list.jsonl", "--budget", amount)
     # 1e-999 is nothing, and ٣ may be read as 3: either must not let a picture through unpaid for
     assert ran.code in ((2, 4) if amount == "1e-999" else (2,)), ran
-    assert not rig.submits
+    assert not guarded.gateway.posts()
 
 
 @pytest.mark.parametrize(
     "value", ["nan", "-1", "inf", "-inf", "true", '"5"', "[5]", "1e400", "1979-05-27", "-0.001"]
 )
 @pytest.mark.parametrize("span", ["day", "month"])
-def test_a_budget_in_the_config_that_is_no_amount(rig: Rig, span: str, value: str) -> None:
-    rig.config.write_text(f"[budget]\n{span} = {value}\n")
-    (rig.work / "list.jsonl").write_bytes(row())
+def test_a_budget_in_the_config_that_is_no_amount(guarded: Guard, span: str, value: str) -> None:
+    guarded.config.write_text(f"[budget]\n{span} = {value}\n")
+    (guarded.work / "list.jsonl").write_bytes(row())
     for argv in (FOX, ("submit", "x"), ("batch", "list.jsonl"), (*FOX, "--sync")):
-        assert rig(*argv).code == 2
-    assert not rig.submits
+        assert guarded(*argv).code == 2
+    assert not guarded.gateway.posts()
 
 
-def _broken_ledger(rig: Rig) -> None:
-    rig.state.mkdir()
-    (rig.state / "jobs.sqlite3").write_bytes(b"no database" * 100)
+def _broken_ledger(guarded: Guard) -> None:
+    guarded.state.mkdir()
+    (guarded.state / "jobs.sqlite3").write_bytes(b"no database" * 100)
 
 
-def _ledger_that_is_a_folder(rig: Rig) -> None:
-    (rig.state / "jobs.sqlite3").mkdir(parents=True)
+def _ledger_that_is_a_folder(guarded: Guard) -> None:
+    (guarded.state / "jobs.sqlite3").mkdir(parents=True)
 
 
-def _state_that_is_a_file(rig: Rig) -> None:
-    rig.state.write_bytes(b"")
+def _state_that_is_a_file(guarded: Guard) -> None:
+    guarded.state.write_bytes(b"")
 
 
-def _ledger_of_another_program(rig: Rig) -> None:
-    rig.state.mkdir()
-    with sqlite3.connect(rig.outside / "other.sqlite3") as db:
+def _ledger_of_another_program(guarded: Guard) -> None:
+    guarded.state.mkdir()
+    with contextlib.closing(sqlite3.connect(guarded.outside / "other.sqlite3")) as db, db:
         db.execute("CREATE TABLE theirs (a)")
-    db.close()
-    (rig.state / "jobs.sqlite3").symlink_to(rig.outside / "other.sqlite3")
+    (guarded.state / "jobs.sqlite3").symlink_to(guarded.outside / "other.sqlite3")
 
 
-WAYS_AROUND: dict[str, Callable[[Rig], None]] = {
-    "no-ledger-option": lambda rig: None,
+WAYS_AROUND: dict[str, Callable[[Guard], None]] = {
+    "no-ledger-option": lambda guarded: None,
     "broken-ledger": _broken_ledger,
     "ledger-that-is-a-folder": _ledger_that_is_a_folder,
     "state-that-is-a-file": _state_that_is_a_file,
@@ -218,35 +214,35 @@ WAYS_AROUND: dict[str, Callable[[Rig], None]] = {
 
 
 @pytest.mark.parametrize("way", WAYS_AROUND)
-def test_a_budget_cannot_be_got_around(rig: Rig, way: str) -> None:
-    WAYS_AROUND[way](rig)
-    before = rig.submits
-    rig.config.write_text("[budget]\nday = 0.05\n")  # less than one picture
+def test_a_budget_cannot_be_got_around(guarded: Guard, way: str) -> None:
+    WAYS_AROUND[way](guarded)
+    before = guarded.gateway.posts()
+    guarded.config.write_text("[budget]\nday = 0.05\n")  # less than one picture
     more = ["--no-ledger"] if way.startswith("no-ledger") else []
     for argv in (FOX, ("submit", "x"), (*FOX, "--sync")):
-        assert rig(*argv, *more).code == 4
-    assert rig.submits == before
+        assert guarded(*argv, *more).code == 4
+    assert guarded.gateway.posts() == before
 
 
-def test_samples_of_a_config_or_a_preset_are_asked_for(rig: Rig) -> None:
-    rig.config.write_text("[defaults]\nsamples = 500\n[presets.flood]\nsamples = 11\n")
-    assert rig("generate", "x", allow_one=True).code in (1, 2)
-    assert rig("submit", "x", "--preset", "flood", "--samples", "11", allow_one=True).code in (1, 2)
-    rig.config.write_text("[presets.flood]\nsamples = 11\n")
-    assert rig("generate", "x", "--preset", "flood", allow_one=True).code in (1, 2)
-    assert not rig.submits
+def test_samples_of_a_config_or_a_preset_are_asked_for(guarded: Guard) -> None:
+    guarded.config.write_text("[defaults]\nsamples = 500\n[presets.flood]\nsamples = 11\n")
+    assert guarded("generate", "x", allow_one=True).code in (1, 2)
+    assert guarded("submit", "x", "--preset", "flood", "--samples", "11", allow_one=True).code in (1, 2)
+    guarded.config.write_text("[presets.flood]\nsamples = 11\n")
+    assert guarded("generate", "x", "--preset", "flood", allow_one=True).code in (1, 2)
+    assert not guarded.gateway.posts()
 
 
 # --- recipes -----------------------------------------------------------------------------------------------
 
 
-def test_a_recipe_never_says_how_many(rig: Rig) -> None:
-    (rig.work / "a.png").write_bytes(inscribed({"prompt": "x", "samples": 1000, "batch": 1000, "n": 1000}))
-    assert rig("generate", "--from", "a.png", "-o", "b.png").code == 0
-    assert [one.json["samples"] for one in rig.gateway.requests("POST")] == [1]
+def test_a_recipe_never_says_how_many(guarded: Guard) -> None:
+    (guarded.work / "a.png").write_bytes(with_recipe({"request": {"prompt": "x", "samples": 99, "n": 99}}))
+    assert guarded("generate", "--from", "a.png", "-o", "b.png").code == 0
+    assert [one.json["samples"] for one in guarded.gateway.requests(method="POST")] == [1]
 
 
-def test_a_recipe_says_nothing_but_the_picture(rig: Rig) -> None:
+def test_a_recipe_says_nothing_but_the_picture(guarded: Guard) -> None:
     more = {
         "base_url": "https://evil.test",
         "webhook": "https://evil.test",
@@ -259,49 +255,60 @@ def test_a_recipe_says_nothing_but_the_picture(rig: Rig) -> None:
         "from": "/etc/passwd",
         "timeout": 1e9,
     }
-    (rig.work / "a.png").write_bytes(inscribed({"prompt": "x", **more}, output="../outside/mine.png"))
-    ran = rig("generate", "--from", "a.png")
-    assert ran.code == 0 and len(rig.made()) == 2
-    [sent] = rig.gateway.requests("POST")
+    (guarded.work / "a.png").write_bytes(
+        with_recipe({"request": {"prompt": "x", **more}, "output": "../outside/mine.png"})
+    )
+    ran = guarded("generate", "--from", "a.png")
+    assert ran.code == 0 and len(guarded.made()) == 2
+    [sent] = guarded.gateway.requests(method="POST")
     assert not set(more) & set(sent.json)
 
 
+def sized(width: Any, height: Any) -> bytes:
+    size = {"aspect_ratio": "custom", "width": width, "height": height}
+    return with_recipe({"request": {"prompt": "x", **size}})
+
+
 RECIPES: dict[str, bytes] = {
-    "prompt-with-a-command": inscribed({"prompt": "a\x1b]0;x\x07"}),
-    "prompt-that-is-a-list": inscribed({"prompt": ["x"]}),
-    "no-prompt": inscribed({"steps": 40}),
-    "steps-huge": inscribed({"prompt": "x", "steps": HUGE}),
-    "steps-true": inscribed({"prompt": "x", "steps": True}),
-    "cfg-infinite": with_record('{"request": {"prompt": "x", "cfg": 1e999}}'),
-    "size-huge": inscribed({"prompt": "x", "aspect_ratio": "custom", "width": 99999, "height": 99999}),
-    "size-that-is-text": inscribed({"prompt": "x", "aspect_ratio": "custom", "width": "a", "height": "b"}),
-    "ratio-that-is-a-path": inscribed({"prompt": "x", "aspect_ratio": "../../etc/passwd"}),
-    "seed-beyond": inscribed({"prompt": "x"}, seed=2**64),
-    "seed-negative": inscribed({"prompt": "x"}, seed=-5),
-    "format-that-is-a-path": inscribed({"prompt": "x", "image_format": "../sh"}),
-    "sampler-with-a-command": inscribed({"prompt": "x", "sampler_name": "\x1b[2J"}),
-    "sampler-that-is-a-dict": inscribed({"prompt": "x", "sampler_name": {"a": 1}}),
-    "request-that-is-a-list": with_record('{"request": [1]}'),
-    "not-json": with_record("{"),
-    "nested-without-end": with_record("[" * 100_000),
-    "nan": with_record('{"request": {"prompt": "x", "cfg": NaN}}'),
+    "prompt-with-a-command": with_recipe({"request": {"prompt": "a\x1b]0;x\x07"}}),
+    "prompt-that-is-a-list": with_recipe({"request": {"prompt": ["x"]}}),
+    "no-prompt": with_recipe({"request": {"steps": 40}}),
+    "steps-huge": with_recipe({"request": {"prompt": "x", "steps": HUGE}}),
+    "steps-true": with_recipe({"request": {"prompt": "x", "steps": True}}),
+    "cfg-infinite": with_recipe('{"request": {"prompt": "x", "cfg": 1e999}}'),
+    "size-huge": with_recipe(
+        {"request": {"prompt": "x", "aspect_ratio": "custom", "width": 99999, "height": 99999}}
+    ),
+    "size-that-is-text": with_recipe(
+        {"request": {"prompt": "x", "aspect_ratio": "custom", "width": "a", "height": "b"}}
+    ),
+    "ratio-that-is-a-path": with_recipe({"request": {"prompt": "x", "aspect_ratio": "../../etc/passwd"}}),
+    "seed-beyond": with_recipe({"request": {"prompt": "x"}, "seed": 2**64}),
+    "seed-negative": with_recipe({"request": {"prompt": "x"}, "seed": -5}),
+    "format-that-is-a-path": with_recipe({"request": {"prompt": "x", "image_format": "../sh"}}),
+    "sampler-with-a-command": with_recipe({"request": {"prompt": "x", "sampler_name": "\x1b[2J"}}),
+    "sampler-that-is-a-dict": with_recipe({"request": {"prompt": "x", "sampler_name": {"a": 1}}}),
+    "request-that-is-a-list": with_recipe('{"request": [1]}'),
+    "not-json": with_recipe("{"),
+    "nested-without-end": with_recipe("[" * 100_000),
+    "nan": with_recipe('{"request": {"prompt": "x", "cfg": NaN}}'),
 }
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_recipe(rig: Rig, name: str) -> None:
-    (rig.work / "a.png").write_bytes(RECIPES[name])
+def test_recipe(guarded: Guard, name: str) -> None:
+    (guarded.work / "a.png").write_bytes(RECIPES[name])
     damaged = name in ("request-that-is-a-list", "not-json", "nested-without-end", "nan")
-    ran = rig("generate", "--from", "a.png", "-o", "b.png", allow_one=damaged)
+    ran = guarded("generate", "--from", "a.png", "-o", "b.png", allow_one=damaged)
     assert ran.code == (1 if damaged else 2), ran
-    assert not rig.gateway.requests() and rig.made() == {"a.png"}
+    assert not guarded.gateway.requests() and guarded.made() == {"a.png"}
     for form in ((), ("--json",), ("--command",)):
-        assert rig("inspect", "a.png", *form, allow_one=damaged).code == (
+        assert guarded("inspect", "a.png", *form, allow_one=damaged).code == (
             1 if damaged else 0 if not form else 2
         )
 
 
-def test_a_command_of_a_recipe_runs_nothing_else(rig: Rig) -> None:
+def test_a_command_of_a_recipe_runs_nothing_else(guarded: Guard) -> None:
     """The line is for a shell: whatever the prompt, a shell reads it as one command with one prompt."""
     import subprocess
 
@@ -314,8 +321,10 @@ def test_a_command_of_a_recipe_runs_nothing_else(rig: Rig) -> None:
         "!!",
         "\\",
     ):
-        (rig.work / "a.png").write_bytes(inscribed({"prompt": prompt, "negative_prompt": prompt}))
-        line = rig("inspect", "a.png", "--command").out
+        (guarded.work / "a.png").write_bytes(
+            with_recipe({"request": {"prompt": prompt, "negative_prompt": prompt}})
+        )
+        line = guarded("inspect", "a.png", "--command").out
         shown = subprocess.run(
             ["/bin/sh", "-c", f"chroma() {{ for word; do printf '<%s>' \"$word\"; done; }}\n{line}"],
             capture_output=True,
@@ -324,7 +333,7 @@ def test_a_command_of_a_recipe_runs_nothing_else(rig: Rig) -> None:
         ).stdout.decode()
         assert shown.startswith("<generate>") and shown.endswith(f"<{prompt}>")
         assert f"<{prompt}>" in shown.replace("<--negative-prompt=", "<--negative-prompt><")
-        assert rig.made() == {"a.png"}
+        assert guarded.made() == {"a.png"}
 
 
 # --- locks -------------------------------------------------------------------------------------------------
@@ -362,38 +371,38 @@ def lock_of(manifest: str, *files: tuple[str, bytes], key: str = "gone.png", **m
     ],
 )
 @pytest.mark.parametrize("where", ["images", "left"])
-def test_prune_removes_nothing_outside(rig: Rig, path: str, where: str) -> None:
-    (rig.work / "linked").symlink_to(rig.outside)
-    (rig.work / "list.jsonl").write_bytes(row())
+def test_prune_removes_nothing_outside(guarded: Guard, path: str, where: str) -> None:
+    (guarded.work / "linked").symlink_to(guarded.outside)
+    (guarded.work / "list.jsonl").write_bytes(row())
     text = lock_of("list.jsonl", (path, b"mine"))
     if where == "left":
         digest = hashlib.sha256(b"mine").hexdigest()
         text = json.dumps({"version": 1, "manifest": "list.jsonl", "images": {}, "left": {path: digest}})
-    (rig.work / "list.lock.json").write_text(text)
-    ran = rig("batch", "list.jsonl", "--prune")
+    (guarded.work / "list.lock.json").write_text(text)
+    ran = guarded("batch", "list.jsonl", "--prune")
     assert ran.code in (0, 2), ran
-    assert (rig.outside / "mine.png").read_bytes() == b"mine"
+    assert (guarded.outside / "mine.png").read_bytes() == b"mine"
 
 
-def test_prune_keeps_what_is_no_picture(rig: Rig) -> None:
-    (rig.work / "notes.txt").write_bytes(b"mine")
-    (rig.work / "list.jsonl").write_bytes(row())
-    (rig.work / "list.lock.json").write_text(lock_of("list.jsonl", ("notes.txt", b"mine")))
-    assert rig("batch", "list.jsonl", "--prune").code == 2
-    (rig.work / "list.lock.json").write_text(lock_of("list.jsonl", ("list.jsonl", row())))
-    assert rig("batch", "list.jsonl", "--prune").code == 2
-    assert {"notes.txt", "list.jsonl"} <= rig.made() and not rig.submits
+def test_prune_keeps_what_is_no_picture(guarded: Guard) -> None:
+    (guarded.work / "notes.txt").write_bytes(b"mine")
+    (guarded.work / "list.jsonl").write_bytes(row())
+    (guarded.work / "list.lock.json").write_text(lock_of("list.jsonl", ("notes.txt", b"mine")))
+    assert guarded("batch", "list.jsonl", "--prune").code == 2
+    (guarded.work / "list.lock.json").write_text(lock_of("list.jsonl", ("list.jsonl", row())))
+    assert guarded("batch", "list.jsonl", "--prune").code == 2
+    assert {"notes.txt", "list.jsonl"} <= guarded.made() and not guarded.gateway.posts()
 
 
 @pytest.mark.parametrize("key", ["a.png", "x/a.png"])
-def test_a_lock_does_not_make_a_persons_file_ours(rig: Rig, key: str) -> None:
+def test_a_lock_does_not_make_a_persons_file_ours(guarded: Guard, key: str) -> None:
     """It names somebody's file in another folder as made by this image: that is nobody's work."""
-    (rig.work / "photos").mkdir()
-    (rig.work / "photos" / "me.png").write_bytes(b"mine")
-    (rig.work / "list.jsonl").write_bytes(row(output=key))
-    (rig.work / "list.lock.json").write_text(lock_of("list.jsonl", ("photos/me.png", b"mine"), key=key))
-    assert rig("batch", "list.jsonl").code == 0
-    assert (rig.work / "photos" / "me.png").read_bytes() == b"mine"
+    (guarded.work / "photos").mkdir()
+    (guarded.work / "photos" / "me.png").write_bytes(b"mine")
+    (guarded.work / "list.jsonl").write_bytes(row(output=key))
+    (guarded.work / "list.lock.json").write_text(lock_of("list.jsonl", ("photos/me.png", b"mine"), key=key))
+    assert guarded("batch", "list.jsonl").code == 0
+    assert (guarded.work / "photos" / "me.png").read_bytes() == b"mine"
 
 
 LOCKS: dict[str, str | bytes] = {
@@ -421,45 +430,42 @@ LOCKS: dict[str, str | bytes] = {
 }
 
 
-@pytest.mark.parametrize("how", ["make", "check", "prune"])
 @pytest.mark.parametrize("name", LOCKS)
-def test_lock(rig: Rig, name: str, how: str) -> None:
-    (rig.work / "list.jsonl").write_bytes(row())
+def test_lock(guarded: Guard, name: str) -> None:
+    (guarded.work / "list.jsonl").write_bytes(row())
     text = LOCKS[name]
-    (rig.work / "list.lock.json").write_bytes(text if isinstance(text, bytes) else text.encode())
-    ran = rig("batch", "list.jsonl", *([] if how == "make" else [f"--{how}"]))
-    assert ran.code == 2, ran
-    assert not rig.submits and rig.made() == {"list.jsonl", "list.lock.json"}
-    assert len(ran.err) < 5000
+    (guarded.work / "list.lock.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    how = ("--check", "--prune", None)[list(LOCKS).index(name) % 3]
+    for argv in (("batch", "list.jsonl"), ("batch", "list.jsonl", how)):
+        ran = guarded(*filter(None, argv))
+        assert ran.code == 2, ran.said
+        assert len(ran.err) < 5000
+    assert not guarded.gateway.posts() and guarded.made() == {"list.jsonl", "list.lock.json"}
 
 
-def test_a_lock_that_is_a_link_or_no_file(rig: Rig) -> None:
-    (rig.work / "list.jsonl").write_bytes(row())
-    lock = rig.work / "list.lock.json"
-    (rig.outside / "theirs.json").write_text(lock_of("list.jsonl"))
-    lock.symlink_to(rig.outside / "theirs.json")
-    assert rig("batch", "list.jsonl").code == 10
+def test_a_lock_that_is_a_link_or_no_file(guarded: Guard) -> None:
+    (guarded.work / "list.jsonl").write_bytes(row())
+    lock = guarded.work / "list.lock.json"
+    (guarded.outside / "theirs.json").write_text(lock_of("list.jsonl"))
+    lock.symlink_to(guarded.outside / "theirs.json")
+    assert guarded("batch", "list.jsonl").code == 10
     lock.unlink()
-    lock.symlink_to(rig.outside / "not-there.json")
-    assert rig("batch", "list.jsonl").code == 10
-    assert not (rig.outside / "not-there.json").exists()
+    lock.symlink_to(guarded.outside / "not-there.json")
+    assert guarded("batch", "list.jsonl").code == 10
+    assert not (guarded.outside / "not-there.json").exists()
     lock.unlink()
     lock.mkdir()
-    assert rig("batch", "list.jsonl").code == 10
+    assert guarded("batch", "list.jsonl").code == 10
     lock.rmdir()
     os.mkfifo(lock)
-    assert rig("batch", "list.jsonl").code == 10
+    assert guarded("batch", "list.jsonl").code == 10
 
 
-def test_a_running_lock_that_is_a_link(rig: Rig) -> None:
-    (rig.work / "list.jsonl").write_bytes(row())
-    (rig.work / ".list.jsonl.running").symlink_to(rig.outside / "mine.png")
-    rig.remember()
-    from chroma_cli.cli.main import main
-
-    assert main(["batch", "list.jsonl"]) == 10
-    rig.read()
-    assert (rig.outside / "mine.png").read_bytes() == b"mine" and not rig.submits
+def test_a_running_lock_that_is_a_link(guarded: Guard, chroma: Chroma) -> None:
+    (guarded.work / "list.jsonl").write_bytes(row())
+    (guarded.work / ".list.jsonl.running").symlink_to(guarded.outside / "mine.png")
+    assert chroma("batch", "list.jsonl").code == 10
+    assert (guarded.outside / "mine.png").read_bytes() == b"mine" and not guarded.gateway.posts()
 
 
 # --- links in place of an output ---------------------------------------------------------------------------
@@ -467,25 +473,25 @@ def test_a_running_lock_that_is_a_link(rig: Rig) -> None:
 
 @pytest.mark.parametrize("sync", [False, True], ids=["async", "sync"])
 @pytest.mark.parametrize("target", ["mine.png", "not-there.png", "."], ids=["file", "nothing", "folder"])
-def test_an_output_that_is_a_link(rig: Rig, target: str, sync: bool) -> None:
-    (rig.work / "fox.png").symlink_to(rig.outside / target)
+def test_an_output_that_is_a_link(guarded: Guard, target: str, sync: bool) -> None:
+    (guarded.work / "fox.png").symlink_to(guarded.outside / target)
     more = ["--sync"] if sync else []
     if target != ".":
-        assert rig(*FOX, *more).code == 10
-        assert not rig.submits
-    ran = rig("generate", "a red fox", "-o", "fox.png", "--overwrite", *more) if target != "." else None
+        assert guarded(*FOX, *more).code == 10
+        assert not guarded.gateway.posts()
+    ran = guarded("generate", "a red fox", "-o", "fox.png", "--overwrite", *more) if target != "." else None
     if target == "mine.png":  # the link is replaced, what it leads to stays
-        assert ran is not None and ran.code == 0 and not (rig.work / "fox.png").is_symlink()
+        assert ran is not None and ran.code == 0 and not (guarded.work / "fox.png").is_symlink()
     elif ran is not None:
-        assert ran.code == 10 and (rig.work / "fox.png").is_symlink()
-    assert sorted(os.listdir(rig.outside)) == ["mine.png"]
+        assert ran.code == 10 and (guarded.work / "fox.png").is_symlink()
+    assert sorted(os.listdir(guarded.outside)) == ["mine.png"]
 
 
 @pytest.mark.parametrize("name", ["a-pipe", "a-device", "a-folder", "a-socket"])
-def test_an_output_that_is_no_file(rig: Rig, name: str) -> None:
+def test_an_output_that_is_no_file(guarded: Guard, name: str) -> None:
     import socket
 
-    place = rig.work / "fox.png"
+    place = guarded.work / "fox.png"
     with socket.socket(socket.AF_UNIX) as listener:
         match name:
             case "a-pipe":
@@ -497,94 +503,98 @@ def test_an_output_that_is_no_file(rig: Rig, name: str) -> None:
                 (place / "fox.png").mkdir()
                 place = place / "fox.png"
             case "a-socket":
-                os.chdir(rig.work)
+                os.chdir(guarded.work)
                 listener.bind("fox.png")
         for more in ([], ["--overwrite"]):
             if name != "a-folder":
-                assert rig("generate", "x", "-o", place, *more).code == 10
-        assert not rig.submits
+                assert guarded("generate", "x", "-o", place, *more).code == 10
+        assert not guarded.gateway.posts()
         assert not stat.S_ISREG(place.stat().st_mode)
 
 
 @pytest.mark.parametrize("command", ["sheet", "gallery"])
-def test_pages_that_are_links(rig: Rig, command: str) -> None:
-    (rig.work / "a.png").write_bytes(tiny_png(64, 64))
-    (rig.outside / "page.html").write_bytes(b"theirs")
-    out = rig.work / ("sheet.png" if command == "sheet" else "page.html")
-    out.symlink_to(rig.outside / ("mine.png" if command == "sheet" else "page.html"))
+def test_pages_that_are_links(guarded: Guard, command: str) -> None:
+    (guarded.work / "a.png").write_bytes(png(7, 64, 64))
+    (guarded.outside / "page.html").write_bytes(b"theirs")
+    out = guarded.work / ("sheet.png" if command == "sheet" else "page.html")
+    out.symlink_to(guarded.outside / ("mine.png" if command == "sheet" else "page.html"))
     source = "a.png" if command == "sheet" else "."
-    assert rig(command, source, "-o", out).code == 10
-    assert rig(command, source, "-o", out, "--overwrite").code == 0
+    assert guarded(command, source, "-o", out).code == 10
+    assert guarded(command, source, "-o", out, "--overwrite").code == 0
     assert not out.is_symlink()
 
 
 # --- the program's own places ------------------------------------------------------------------------------
 
 
-VICTIMS: dict[str, bytes] = {"text": b"dear diary\n" * 100, "empty": b"", "picture": tiny_png(64, 64)}
+VICTIMS: dict[str, bytes] = {"text": b"dear diary\n" * 100, "empty": b"", "picture": png(7, 64, 64)}
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_a_ledger_that_is_a_link_to_somebodys_file(rig: Rig, victim: str) -> None:
-    rig.state.mkdir()
-    theirs = rig.outside / "theirs"
+def test_a_ledger_that_is_a_link_to_somebodys_file(guarded: Guard, victim: str) -> None:
+    guarded.state.mkdir()
+    theirs = guarded.outside / "theirs"
     theirs.write_bytes(VICTIMS[victim])
     theirs.chmod(0o644)
-    (rig.state / "jobs.sqlite3").symlink_to(theirs)
+    (guarded.state / "jobs.sqlite3").symlink_to(theirs)
     if victim == "empty":
         return  # as good as a ledger that was not begun
-    ran = rig(*FOX)
+    ran = guarded(*FOX)
     assert ran.code == 0 and ran.err.count("warning:") == 1 and "ledger" in ran.err
     assert stat.S_IMODE(theirs.stat().st_mode) == 0o644
 
 
-def test_a_ledger_that_is_a_link_to_another_programs_database(rig: Rig) -> None:
-    _ledger_of_another_program(rig)
-    ran = rig(*FOX)
+def test_a_ledger_that_is_a_link_to_another_programs_database(guarded: Guard) -> None:
+    _ledger_of_another_program(guarded)
+    ran = guarded(*FOX)
     assert ran.code == 0 and "warning:" in ran.err
 
 
-def test_a_ledger_that_is_a_link_to_a_ledger(rig: Rig) -> None:
-    assert rig("submit", "x").code == 0
-    (rig.state / "jobs.sqlite3").rename(rig.state / "real.sqlite3")
-    (rig.state / "jobs.sqlite3").symlink_to("real.sqlite3")
-    assert rig("fetch", "--pending").code == 0
-    assert (rig.state / "jobs.sqlite3").is_symlink()
+def test_a_ledger_that_is_a_link_to_a_ledger(guarded: Guard) -> None:
+    assert guarded("submit", "x").code == 0
+    (guarded.state / "jobs.sqlite3").rename(guarded.state / "real.sqlite3")
+    (guarded.state / "jobs.sqlite3").symlink_to("real.sqlite3")
+    assert guarded("fetch", "--pending").code == 0
+    assert (guarded.state / "jobs.sqlite3").is_symlink()
 
 
-def test_a_state_folder_that_others_can_write(rig: Rig) -> None:
-    rig.state.mkdir()
-    rig.state.chmod(0o777)
-    assert rig(*FOX).code == 0
-    ledger = rig.state / "jobs.sqlite3"
+def test_a_state_folder_that_others_can_write(guarded: Guard) -> None:
+    guarded.state.mkdir()
+    guarded.state.chmod(0o777)
+    assert guarded(*FOX).code == 0
+    ledger = guarded.state / "jobs.sqlite3"
     assert stat.S_IMODE(ledger.stat().st_mode) == 0o600
     ledger.chmod(0o666)
-    ran = rig("jobs")
+    ran = guarded("jobs")
     assert ran.code == 0 and "could be written by others" in ran.err
     assert stat.S_IMODE(ledger.stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o660, 0o606, 0o640])
-def test_a_stored_key_that_others_can_reach(rig: Rig, monkeypatch: pytest.MonkeyPatch, mode: int) -> None:
+def test_a_stored_key_that_others_can_reach(
+    guarded: Guard, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
     monkeypatch.delenv("SEGMIND_API_KEY")
-    rig.state.mkdir()
-    stored = rig.state / "credentials.json"
-    stored.write_text(json.dumps({rig.gateway.base_url: KEY}))
+    guarded.state.mkdir()
+    stored = guarded.state / "credentials.json"
+    stored.write_text(json.dumps({guarded.gateway.base_url: KEY}))
     stored.chmod(mode)
-    assert rig("credits").code == 3
-    assert not rig.gateway.requests()
+    assert guarded("credits").code == 3
+    assert not guarded.gateway.requests()
 
 
 @pytest.mark.parametrize("what", ["link", "folder", "pipe", "huge", "list", "number"])
-def test_a_stored_key_that_is_no_file_of_ours(rig: Rig, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+def test_a_stored_key_that_is_no_file_of_ours(
+    guarded: Guard, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
     monkeypatch.delenv("SEGMIND_API_KEY")
-    rig.state.mkdir()
-    stored = rig.state / "credentials.json"
+    guarded.state.mkdir()
+    stored = guarded.state / "credentials.json"
     match what:
         case "link":
-            (rig.outside / "theirs.json").write_text(json.dumps({rig.gateway.base_url: "SG_other"}))
-            (rig.outside / "theirs.json").chmod(0o600)
-            stored.symlink_to(rig.outside / "theirs.json")
+            (guarded.outside / "theirs.json").write_text(json.dumps({guarded.gateway.base_url: "SG_other"}))
+            (guarded.outside / "theirs.json").chmod(0o600)
+            stored.symlink_to(guarded.outside / "theirs.json")
         case "folder":
             stored.mkdir()
         case "pipe":
@@ -596,10 +606,10 @@ def test_a_stored_key_that_is_no_file_of_ours(rig: Rig, monkeypatch: pytest.Monk
             stored.write_text("[1]")
             stored.chmod(0o600)
         case "number":
-            stored.write_text(json.dumps({rig.gateway.base_url: 5}))
+            stored.write_text(json.dumps({guarded.gateway.base_url: 5}))
             stored.chmod(0o600)
-    assert rig("credits").code == 3
-    assert not rig.gateway.requests()
+    assert guarded("credits").code == 3
+    assert not guarded.gateway.requests()
 
 
 @pytest.mark.parametrize("what", ["file", "folder"])
@@ -607,26 +617,24 @@ def test_a_stored_key_that_is_no_file_of_ours(rig: Rig, monkeypatch: pytest.Monk
     "argv", [FOX, ("credits",), ("submit", "x"), ("fetch", "--pending")], ids=lambda a: a[0]
 )
 def test_a_config_that_others_can_write_names_no_gateway(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, what: str, argv: tuple[str, ...]
+    guarded: Guard, chroma: Chroma, monkeypatch: pytest.MonkeyPatch, what: str, argv: tuple[str, ...]
 ) -> None:
     monkeypatch.delenv("CHROMA_BASE_URL")
-    folder = rig.home / "config"
+    folder = guarded.home / "config"
     folder.mkdir()
     config = folder / "config.toml"
-    config.write_text(f'base_url = "{rig.stranger.base_url}"\n')
+    config.write_text(f'base_url = "{guarded.stranger.base_url}"\n')
     monkeypatch.setenv("CHROMA_CONFIG", str(config))
     config.chmod(0o666 if what == "file" else 0o644)
     folder.chmod(0o777 if what == "folder" else 0o755)
-    rig.others.append(rig.stranger)
-    ran = rig(*argv)
+    ran = guarded(*argv)
     assert ran.code == 2 and "written by others" in ran.err and "chmod go-w" in ran.err
-    assert not rig.stranger.requests()
-    assert rig("credits", "--base-url", rig.gateway.base_url).code == 0
+    assert not guarded.stranger.requests()
+    assert guarded("credits", "--base-url", guarded.gateway.base_url).code == 0
     folder.chmod(0o1777)
     config.chmod(0o644)
-    rig.others.clear()
     monkeypatch.setenv("SEGMIND_API_KEY", "SG_for0the0other0one")
-    assert rig("credits").code != 2
+    assert chroma("credits").code != 2  # now it is trusted
 
 
 CONFIGS: dict[str, bytes] = {
@@ -649,26 +657,28 @@ CONFIGS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_config(rig: Rig, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config(guarded: Guard, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name.startswith("base-url"):
         monkeypatch.delenv("CHROMA_BASE_URL")
-    rig.config.write_bytes(CONFIGS[name])
-    ran = rig(*FOX)
+    guarded.config.write_bytes(CONFIGS[name])
+    ran = guarded(*FOX)
     assert ran.code == 2, ran
-    assert not rig.gateway.requests()
-    assert rig("config").code in (0, 2)
-    assert rig("presets").code in (0, 2)
+    assert not guarded.gateway.requests()
+    assert guarded("config").code in (0, 2)
+    assert guarded("presets").code in (0, 2)
 
 
 @pytest.mark.parametrize("variable", ["CHROMA_CONFIG", "SEGMIND_API_KEY_FILE", "CHROMA_STATE_DIR"])
 @pytest.mark.parametrize("place", ["/dev/zero", "/dev/full", "/proc/self/mem", "loop", "long", "folder"])
-def test_places_that_are_none(rig: Rig, monkeypatch: pytest.MonkeyPatch, variable: str, place: str) -> None:
-    (rig.work / "loop").symlink_to("loop")
-    (rig.work / "folder").mkdir()
+def test_places_that_are_none(
+    guarded: Guard, monkeypatch: pytest.MonkeyPatch, variable: str, place: str
+) -> None:
+    (guarded.work / "loop").symlink_to("loop")
+    (guarded.work / "folder").mkdir()
     monkeypatch.setenv(variable, "a" * 5000 if place == "long" else place)
     if variable == "SEGMIND_API_KEY_FILE":
         monkeypatch.delenv("SEGMIND_API_KEY")
-    ran = rig(*FOX)
+    ran = guarded(*FOX)
     expected = {"CHROMA_CONFIG": {2}, "SEGMIND_API_KEY_FILE": {3}, "CHROMA_STATE_DIR": {0}}[variable]
     assert ran.code in expected, ran
-    assert "jobs.sqlite3" not in " ".join(rig.made()) or place == "folder"
+    assert "jobs.sqlite3" not in " ".join(guarded.made()) or place == "folder"
