@@ -30,7 +30,8 @@
             assert terminal.end().code == 130
 
 Fixtures: ``gateway`` (see :mod:`kit.gateway`), ``clock``, ``chroma``, ``process``, ``ledger_rows``,
-``submitted``, ``work`` (the current folder), ``state``, ``config`` (writes the config file), ``made`` (one
+``submitted``, ``killed_submit``,
+``work`` (the current folder), ``state``, ``config`` (writes the config file), ``made`` (one
 picture), ``dry`` (a request that is not sent), ``recipe_of`` (a picture), ``exiftool``, ``guarded``
 (``chroma`` that also checks that no key leaks and nothing is hurt: :mod:`kit.guard`). What can go wrong on
 the wire is in :mod:`kit.wire`. The history of the account is at ``gateway.account_url``; ``Plan(seen=False)``

@@ -18,7 +18,7 @@ from kit.guard import Guard
 from kit.matrix import Matrix, compare
 from kit.pictures import png
 from kit.running import KEY, Ended, Programs, in_process
-from kit.wire import Reply
+from kit.wire import CLOSE, Reply
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -188,6 +188,19 @@ def submitted(chroma: Callable[..., Ended]) -> Callable[..., str]:
         return ended.out.strip()
 
     return submit
+
+
+@pytest.fixture
+def killed_submit(gateway: Gateway, process: Programs) -> Callable[..., None]:
+    """``killed_submit("a fox", …)`` kills a program whose submit is out; nobody hears what became of it."""
+
+    def kill(*argv: str | Path) -> None:
+        with gateway.hold("submit", then=CLOSE) as hold:
+            started = process.start("submit", *(argv or ("a fox",)))
+            hold.wait()
+            started.kill()
+
+    return kill
 
 
 @pytest.fixture
