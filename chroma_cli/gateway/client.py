@@ -167,24 +167,15 @@ class Client:
         *,
         sink_factory: Callable[[], Sink],
         samples: int | None = None,
-        attempts: int | None = None,
-        patience: float | None = None,
     ) -> Result:
-        """A job's result, in whatever shape; see :class:`Result`. ``patience``: seconds for each try, by
-        default as many as the deadline allows.
+        """A job's result, in whatever shape; see :class:`Result`.
 
         Raw picture bytes go into a sink from ``sink_factory`` (made at most once, in another thread;
         reset for another try). It holds the picture only if ``sources`` has a Spooled. Raises NotFound for an
         unknown or expired id, BadReply (charged yes) for a completed job without a picture.
         """
         reading = Reading(PICTURE_REPLY * max(4, samples or 1), sink_factory=_OneSink(sink_factory).get)
-        call = Call(
-            "GET",
-            f"/v2/requests/{_checked(request_id)}",
-            reading,
-            read_timeout=_READ_SILENCE,
-            patience=patience,
-        )
+        call = Call("GET", f"/v2/requests/{_checked(request_id)}", reading, read_timeout=_READ_SILENCE)
 
         return persist(
             self._transport,
@@ -192,7 +183,6 @@ class Client:
             deadline,
             lambda outcome: self._judge.result(outcome, request_id, samples),
             what="result",
-            attempts=attempts,
         )
 
     def credits(self, deadline: Deadline, *, attempts: int | None = None) -> Credits:

@@ -67,10 +67,7 @@ class Status:
 
 @dataclass(frozen=True)
 class Result:
-    """What a job gave. ``sources`` is empty unless the state is COMPLETED, and then never empty.
-
-    ``stated``: the reply names that state in so many words.
-    """
+    """What a job gave. ``sources`` is empty unless the state is COMPLETED, and then never empty."""
 
     state: State
     sources: tuple[Source, ...]
@@ -78,7 +75,6 @@ class Result:
     metrics: Metrics
     error: str | None
     request_id: str | None = None
-    stated: bool = False
 
 
 @dataclass(frozen=True)
@@ -209,7 +205,6 @@ def _result(
 ) -> Result:
     seed = whole(fields.get("seed"))
     request_id = own_id(fields.get("request_id"), redactor)
-    word = fields.get("status")
     return Result(
         state=state,
         sources=sources,
@@ -217,7 +212,6 @@ def _result(
         metrics=_metrics(fields, headers),
         error=error_words(dict(fields), redactor) if state == "FAILED" else None,
         request_id=request_id or own_id(headers.get("x-request-id"), redactor),
-        stated=isinstance(word, str) and _STATES.get(word.strip().upper()) == state,
     )
 
 

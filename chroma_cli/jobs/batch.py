@@ -69,8 +69,6 @@ _COLLECTORS: Final = 12
 _OUT_AT_ONCE: Final = 5
 #: A picture that is ready may take this long to come home, whatever is left of its job's time (seconds).
 _COLLECT_SECONDS: Final = 120.0
-#: In flight: from so many jobs on it is worth finding out how to do with fewer calls.
-_MANY: Final = 32
 #: Between tries of a poll that went wrong: these seconds, doubled each time up to the cap, with jitter.
 _BACKOFF: Final = 0.5
 _BACKOFF_CAP: Final = 15.0
@@ -159,8 +157,6 @@ class _Task:
     trouble: Unavailable | None = None
     #: Counts the steps that were put; an older one that comes due is void.
     turn: int = 0
-    #: Its result was asked for outright.
-    outright: bool = False
     #: Waits for a step whose time may be changed, and nobody is at work on it.
     watched: bool = False
     #: The gateway has finished it.
@@ -230,8 +226,6 @@ class Batch:
         self._price: PriceNotKnown | None = None
         self._looking = False
         self._launching = False
-        #: Whether the gateway's result route tells of unfinished jobs; None: not known.
-        self._outright: bool | None = None
         self._ended: queue.SimpleQueue[Ended | BaseException | None] = queue.SimpleQueue()
         self._narrow = threading.Semaphore(_OUT_AT_ONCE)
         at_once = options.jobs
@@ -661,7 +655,7 @@ class Batch:
         if task.pace.heartbeat_due():
             task.life.book.heartbeat(task.job)
         try:
-            job = self._asked(task, task.job, task.deadline, task.pace)
+            job = task.life.poll(task.job, task.deadline, task.pace)
         except RateLimited:
             self._put(task, max(self.gate.wait, _BACKOFF), self._poll)
             return
@@ -684,29 +678,6 @@ class Batch:
             self._bring_home(task)
         else:
             self._put(task, self._poll_wait(task), self._poll, planned=True)
-
-    def _asked(self, task: _Task, job: JobRow, deadline: Deadline, pace: Pace) -> JobRow:
-        """How the job is; the result itself is asked for, once, when the job should be done by now."""
-        work = task.work
-        if self._outright and not task.outright and self._durations.over(work.request, pace.since_submit):
-            task.outright = True
-            heard = task.life.poll_outright(job, work.destination, deadline, pace)
-            if heard is not None:
-                return heard
-            self._outright = False
-        job = task.life.poll(job, deadline, pace)
-        if job.state != "completed" and self._may_try():
-            self._outright = task.life.tells_early(job, work.destination, deadline)
-        return job
-
-    def _may_try(self) -> bool:
-        """Whether to find out, once, what the result route says of an unfinished job; for a few jobs it is
-        not worth the call."""
-        with self._lock:
-            wanted = self._outright is None and len(self._flying) >= _MANY
-            if wanted:
-                self._outright = False  # until it is known
-            return wanted
 
     def _ended_outside(self, task: _Task, error: ChromaError) -> ChromaError:
         assert task.job is not None

@@ -47,7 +47,7 @@ from chroma_cli.request.builder import ImageRequest
 if TYPE_CHECKING:
     from chroma_cli.gateway.client import Client
     from chroma_cli.gateway.pending import Pending
-    from chroma_cli.gateway.replies import Metrics, Result, Status, Submitted
+    from chroma_cli.gateway.replies import Metrics, Result, Submitted
 #: The first Ctrl-C while a submit is out waits this long for its id (seconds).
 GRACE: Final = 10.0
 #: A poll answered within this many seconds counts as contact when the deadline passes.
@@ -59,8 +59,6 @@ _LAST_POLL: Final = 5.0
 _TICK: Final = 0.25
 #: Between looks whether the price of such work is known by now: these seconds, doubled up to four times.
 _PRICE_WAIT: Final = 0.25
-#: Longest wait for a result that may not be there yet (seconds).
-_PATIENCE: Final = 20.0
 #: The result of a job that is completed may be behind its status for so long (seconds).
 _BEHIND: Final = 60.0
 
@@ -88,8 +86,6 @@ class Lifecycle:
     _answered: float | None = field(default=None, init=False)
     #: When the gateway said that the job is done.
     _done: float | None = field(default=None, init=False)
-    #: A result that a poll has brought, until it is written down.
-    _came: Result | None = field(default=None, init=False)
     _destination: Destination | None = field(default=None, init=False)
 
     # --- the money rule ----------------------------------------------------------------------------------
@@ -401,59 +397,13 @@ class Lifecycle:
             raise
         except Unavailable as error:
             raise self.out_of_time(job, deadline, error) if self._at_the_end(deadline) else error from error
-        return self._heard(job, status, pace, age)
-
-    def poll_outright(
-        self, job: JobRow, destination: Destination, deadline: Deadline, pace: Pace
-    ) -> JobRow | None:
-        """As :meth:`poll`, for a job that is likely done, where :meth:`tells_early`: asks for its result at
-        once, one call fewer.
-
-        Only an answer that names the job's state counts, and none ends the job: that it failed, the status
-        route has to say as well. None stands for an answer without use, from which nothing is concluded.
-        """
-        age = pace.since_submit
-        result = self._result_now(job, destination, deadline)
-        if result is not None and result.state == "FAILED":
-            return self.poll(job, deadline, pace)
-        if result is not None and result.state == "COMPLETED":
-            self._came = result
-        return None if result is None else self._heard(job, result, pace, age)
-
-    def tells_early(self, job: JobRow, destination: Destination, deadline: Deadline) -> bool:
-        """Whether the result route tells of unfinished jobs, which is not documented: to be asked with one of
-        which the status route has just said so."""
-        try:
-            result = self._result_now(job, destination, deadline)
-        except RateLimited:
-            return False
-        return result is not None and result.state in ("QUEUED", "PROCESSING")
-
-    def _result_now(self, job: JobRow, destination: Destination, deadline: Deadline) -> Result | None:
-        """What the result route says, in one try, where it names the state. Nothing is held of pictures in
-        the answer: they would be too much before somebody can take care of them."""
-        result: Result | None = None
-        try:
-            result = self._ask_result(job, destination, deadline, attempts=1, patience=_PATIENCE)
-        except RateLimited:
-            raise
-        except ChromaError:
-            pass  # :meth:`poll` will hear what is wrong
-        if result is not None and result.stated:
-            if result.state != "COMPLETED" or self.pictures.addresses(result.sources):
-                return result
-        self.pictures.drop(job, destination)
-        return None
-
-    def _heard(self, job: JobRow, answer: Status | Result, pace: Pace | None, age: float) -> JobRow:
-        """Take in what an answer says of the job, which was asked for at that age (seconds)."""
         self._answered = self.clock.monotonic()
-        if answer.state == "FAILED":
-            raise outcomes.failed(job, answer.error)
-        if answer.state == "COMPLETED":
+        if status.state == "FAILED":
+            raise outcomes.failed(job, status.error)
+        if status.state == "COMPLETED":
             self._done = self._answered
             if pace is not None:
-                pace.told = _timings(answer.metrics).whole()
+                pace.told = _timings(status.metrics).whole()
             # not recorded yet: the result's addresses come first, in one step with it
             job = replace(job, state="completed", charged=Charged.YES)
             self.observe(StateChanged(job))
@@ -461,7 +411,7 @@ class Lifecycle:
         if pace is not None:
             pace.missing, pace.unfinished_at = None, age
         before = job.state
-        job = self.book.progress(job, "queued" if answer.state == "QUEUED" else "processing")
+        job = self.book.progress(job, "queued" if status.state == "QUEUED" else "processing")
         if pace is not None:
             pace.saw(job.state)
         if job.state != before:
@@ -536,9 +486,6 @@ class Lifecycle:
             self.observe(Warned(f"{job.samples} pictures were asked for, {came} came."))
 
     def _result(self, job: JobRow, destination: Destination, deadline: Deadline) -> Result:
-        came, self._came = self._came, None
-        if came is not None:
-            return came
         tries = 0
         behind = Deadline(self.clock, min(_BEHIND, deadline.remaining))
         while True:
@@ -582,23 +529,13 @@ class Lifecycle:
     def _not_found(self, job: JobRow, error: NotFound) -> NotFound:
         return outcomes.not_found(job, error, over=self._over(job, error), now=self.clock.wall())
 
-    def _ask_result(
-        self,
-        job: JobRow,
-        destination: Destination,
-        deadline: Deadline,
-        *,
-        attempts: int | None = None,
-        patience: float | None = None,
-    ) -> Result:
+    def _ask_result(self, job: JobRow, destination: Destination, deadline: Deadline) -> Result:
         assert job.request_id is not None
         return self.client.result(
             job.request_id,
             deadline,
             sink_factory=self.pictures.sinks(job, destination),
             samples=job.samples,
-            attempts=attempts,
-            patience=patience,
         )
 
     def _record(self, job: JobRow, result: Result) -> JobRow:

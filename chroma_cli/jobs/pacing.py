@@ -33,9 +33,6 @@ _REMEMBERED: Final = 50
 _LESSONS: Final = 32
 _SOONER: Final = 1.02
 
-#: Times that differ by less are the same (seconds): what was planned for a moment happens then.
-_SAME_MOMENT: Final = 0.01
-
 
 class Gate:
     """One 429 slows down everything: while the gate is closed, no call of the run goes out."""
@@ -114,13 +111,6 @@ class Durations:
             with self._lock:
                 known = self._expected.setdefault(work, known)
         return known
-
-    def over(self, request: ImageRequest, elapsed: float) -> bool:
-        """Whether the time in which jobs of its kind were finished in this run is over after that many
-        seconds."""
-        work = work_of(request)
-        with self._lock:
-            return bool(self._taught[work]) and elapsed >= self._expected[work].high - _SAME_MOMENT
 
     def saw(self, request: ImageRequest, job: int, took: Took) -> bool:
         """The job with this number took that long; to be told again when it is known better. True when those

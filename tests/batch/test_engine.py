@@ -175,17 +175,6 @@ def test_only_the_first_jobs_have_the_others_looked_at_again() -> None:
     assert not any(again[32:])
 
 
-def test_a_job_should_be_done_when_those_of_this_run_were() -> None:
-    durations = Durations(lambda _request: Expectation(9.0, 10.0, 11.0))
-    assert durations.expected(request()).high == 11.0
-    assert not durations.over(request(), 100.0)  # earlier runs may have known another gateway
-    assert durations.saw(request(), 1, Took(2.0, 2.0))
-    high = durations.expected(request()).high
-    assert not durations.over(request(), high - 0.1)
-    assert durations.over(request(), high)
-    assert not durations.over(request(steps=20), 100.0)
-
-
 def test_what_is_told_again_is_no_lesson() -> None:
     durations = Durations(lambda _request: Expectation(40.0, 53.0, 60.0))
     assert durations.saw(request(), 1, Took(30.0, 30.0))
