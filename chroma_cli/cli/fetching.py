@@ -134,7 +134,7 @@ class Task:
             return done
         claimed = run.book.claim(job)
         if claimed is None:
-            raise InWork(job)
+            raise InWork(job).told
         job = claimed  # as it is now: between the look and the claim another process may have done the work
         try:
             return self._ended_already(job) or (

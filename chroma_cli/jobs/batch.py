@@ -504,7 +504,7 @@ class Batch:
                     self._queue.appendleft(wish)
             if busy:
                 cost, unknown = self._lost(wish, book)
-                self._ended.put(Ended(wish.work, row, error=error, cost=cost, unknown=unknown))
+                self._ended.put(Ended(wish.work, row, error=InWork(row).told, cost=cost, unknown=unknown))
             self._launch_soon()
 
         self._polls.add(min(wait, deadline.remaining + 0.01), look)

@@ -118,6 +118,8 @@ class Lifecycle:
             if now.state != "saved":
                 raise
             return Done(now)  # by another process, which took it up while this one slept
+        except InWork as error:
+            raise error.told from error
 
     def _bring_taken_up(self, job: JobRow, destination: Destination, deadline: Deadline) -> Done:
         """From a job that another process has submitted to its files, at the place that it has by now."""

@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from chroma_cli.errors import Charged, ChromaError, NotFinished, OutcomeUnknown, OutputExists, UsageError
+from chroma_cli.errors import (
+    Charged,
+    ChromaError,
+    ExitCode,
+    NotFinished,
+    OutcomeUnknown,
+    OutputExists,
+    UsageError,
+)
 from chroma_cli.jobs.owner import Owner
 
 Mode = Literal["async", "sync"]
@@ -98,9 +106,14 @@ class PlacePromised(OutputExists):
 class PlaceTaken(OutputExists):
     """Something lies at the place that was not there when it was planned, or was saved there since."""
 
+    type = "output_taken"
 
-class InWork(NotFinished):
+
+class InWork(ChromaError):
     """A process that is alive works on ``row``, a job of the very request that was to be sent."""
+
+    exit_code = ExitCode.NOT_FINISHED
+    type = "in_work"
 
     def __init__(self, row: JobRow) -> None:
         self.row = row
@@ -112,9 +125,18 @@ class InWork(NotFinished):
             charged=row.charged,
         )
 
+    @property
+    def told(self) -> NotFinished:
+        """The error for those who do not wait for it."""
+        return NotFinished(
+            self.message, hint=self.hint, request_id=self.request_id, job=self.job, charged=self.charged
+        )
+
 
 class SavedBefore(ChromaError):
     """Jobs of the very request that was to be sent have saved their pictures: ``rows``, the newest first."""
+
+    type = "saved_before"
 
     def __init__(self, rows: Sequence[JobRow]) -> None:
         self.rows = tuple(rows)

@@ -20,7 +20,7 @@ from chroma_cli.errors import (
     Problem,
     TerminationRequest,
 )
-from chroma_cli.jobs.records import LedgerUnusable, PlacePromised
+from chroma_cli.jobs.records import InWork, JobRow, LedgerUnusable, PlacePromised, SavedBefore
 
 for module in pkgutil.walk_packages(chroma_cli.__path__, "chroma_cli."):
     if not module.name.endswith("__main__"):
@@ -44,6 +44,9 @@ def made(kind: type[ChromaError]) -> ChromaError:
         return kind("damaged", "It is damaged.", path="jobs.sqlite3")
     if issubclass(kind, PlacePromised):
         return kind(["fox.png"], 17)
+    if issubclass(kind, InWork | SavedBefore):
+        row = JobRow(3, "token", "https://here", "async", "queued", Charged.UNKNOWN, 0.055, 0.0, 0.0, "abc")
+        return kind(row) if issubclass(kind, InWork) else kind([row])
     return kind("It went wrong.")
 
 
