@@ -94,7 +94,7 @@ def with_parameters(text: str, **size: int) -> bytes:
 
 
 def properties(picture: bytes | Path) -> dict[str, str]:
-    """Return the simple properties of a picture's XMP packet, by their names with the usual prefixes."""
+    """Return the properties of a picture's XMP packet as text, by their names with the usual prefixes."""
     from PIL import Image
 
     data = picture.read_bytes() if isinstance(picture, Path) else picture
@@ -102,9 +102,13 @@ def properties(picture: bytes | Path) -> dict[str, str]:
         packet = image.info.get("xmp")
     found: dict[str, str] = {}
     for element in ElementTree.fromstring(packet).iter() if packet else ():
-        for name, text in ((element.tag, element.text), *element.attrib.items()):
+        inside = "".join(element.itertext())
+        for name, text in (
+            (element.tag, inside.strip() if len(element) else inside),
+            *element.attrib.items(),
+        ):
             space, _, local = name.rpartition("}")
-            if text and text.strip() and space[1:] in PREFIXES:
+            if space[1:] in PREFIXES:
                 found[f"{PREFIXES[space[1:]]}:{local}"] = text
     return found
 
