@@ -234,10 +234,8 @@ class Making:
     def _batch(self, works: Sequence[Work]) -> Batch:
         from chroma_cli.jobs.batch import Batch, Options
         from chroma_cli.jobs.budget import Limit
-        from chroma_cli.jobs.pacing import Durations
 
         run, asked, given = self.run, self.asked, self.run.given
-        otherwise = run.lifecycle
         limits = run.limits()
         if asked.budget is not None:
             limits += (Limit("run", asked.budget, run=os.urandom(8).hex()),)
@@ -254,7 +252,6 @@ class Making:
             works,
             options,
             lifecycle=self._lifecycle,
-            durations=Durations(otherwise.expected),
             clock=run.clock,
             look_again=self._look_again,
             check_place=self._check_place,

@@ -43,9 +43,8 @@ from chroma_cli.jobs.budget import Limit, PriceNotKnown, work_of
 from chroma_cli.jobs.capacity import NO_LIMITS, Pool, Room
 from chroma_cli.jobs.lifecycle import Lifecycle
 from chroma_cli.jobs.pace import Pace
-from chroma_cli.jobs.pacing import Durations, Gate, Turns, poll_wait
+from chroma_cli.jobs.pacing import Gate, Turns
 from chroma_cli.jobs.planning import Work
-from chroma_cli.jobs.polling import Took
 from chroma_cli.jobs.progress import Done
 from chroma_cli.jobs.records import InWork, JobRow, LastLook, PlaceTaken, SavedBefore, outcome_unknown
 from chroma_cli.jobs.steps import Steps
@@ -56,7 +55,6 @@ if TYPE_CHECKING:
     from chroma_cli.images.destination import Destination
     from chroma_cli.jobs.book import Book
     from chroma_cli.jobs.pictures import Saved
-    from chroma_cli.request.builder import ImageRequest
 
 #: Most threads that submit, that ask how jobs are, and that bring pictures home. More of them would mostly
 #: wait for each other: what is not waiting for the network wants the interpreter's lock. Those that submit
@@ -151,14 +149,13 @@ class _Task:
     deadline: Deadline | None = None
     pending: Pending[Submitted] | None = None
     pace: Pace | None = None
-    took: Took | None = None
     tries: int = 0
     #: What was wrong with the last answer to a poll, if something was.
     trouble: Unavailable | None = None
     #: Counts the steps that were put; an older one that comes due is void.
     turn: int = 0
-    #: Waits for a step whose time may be changed, and nobody is at work on it.
-    watched: bool = False
+    #: Waits to be sent, and nobody is at work on it.
+    movable: bool = False
     #: The gateway has finished it.
     collecting: bool = False
 
@@ -183,7 +180,6 @@ class Batch:
         options: Options,
         *,
         lifecycle: Callable[[bool], Lifecycle],
-        durations: Durations,
         clock: Clock,
         look_again: Callable[[Work], Work | Found] = lambda work: work,
         check_place: Callable[[Work, Destination], Destination] = lambda _work, place: place,
@@ -197,7 +193,6 @@ class Batch:
         self.stopping = False
         self._options = options
         self._lifecycle = lifecycle
-        self._durations = durations
         self._clock = clock
         self._look_again_at = look_again
         self._check_place = check_place
@@ -287,7 +282,7 @@ class Batch:
         for steps in (self._submits, self._polls, self._collects):
             steps.close()
         with self._lock:
-            unsent = [task for task in self._flying.values() if task.watched and task.pace is None]
+            unsent = [task for task in self._flying.values() if task.movable]
         for task in unsent:
             if task.job is not None and task.pending is not None:
                 self._take_back(task, task.job, task.pending)
@@ -302,7 +297,7 @@ class Batch:
     def sending(self) -> int:
         """How many submits are on their way, their answers not heard yet."""
         with self._lock:
-            return sum(task.pending is not None and not task.watched for task in self._flying.values())
+            return sum(task.pending is not None and not task.movable for task in self._flying.values())
 
     @property
     def left(self) -> tuple[Work, ...]:
@@ -395,23 +390,23 @@ class Batch:
         wait: float,
         step: Callable[[_Task], None],
         *,
-        planned: bool = False,
+        movable: bool = False,
         moved: bool = False,
     ) -> None:
-        """Have a step of this task taken. ``planned``: its time may be changed, as that of a poll by better
-        knowledge (a pause after trouble may not); ``moved``: at its new time, if it is still waited for."""
+        """Have a step of this task taken. ``movable``: it is a submit that waits for its turn, and may be
+        taken sooner; ``moved``: now it is, if it still waits."""
         with self._lock:
-            if moved and not task.watched:
+            if moved and not task.movable:
                 return
             task.turn += 1
             turn = task.turn
-            task.watched = planned or moved
+            task.movable = movable or moved
 
         def take() -> None:
             with self._lock:
                 if task.turn != turn:
                     return
-                task.watched = False
+                task.movable = False
             self._attempt(task, step)
 
         asks = step == self._poll or step == self._take_up
@@ -537,7 +532,7 @@ class Batch:
         assert task.pending is not None
         wait = 0.0 if self._over else self.gate.wait or (self._turns.take() if task.tries else 0.0)
         if wait:
-            self._put(task, wait, self._send, planned=True)
+            self._put(task, wait, self._send, movable=True)
             return
         with contextlib.ExitStack() as turn:
             turn.enter_context(self._narrow)
@@ -549,7 +544,7 @@ class Batch:
                 return
         if job is None:
             task.tries += 1
-            self._put(task, max(task.pending.resume_in, self.gate.wait), self._send, planned=True)
+            self._put(task, max(task.pending.resume_in, self.gate.wait), self._send, movable=True)
             return
         self.gate.answered()
         self._pages = 0
@@ -578,7 +573,7 @@ class Batch:
     def _take_back_soon(self) -> None:
         """Nothing is submitted any more: what waits to be sent does not wait any longer."""
         with self._lock:
-            waiting = [task for task in self._flying.values() if task.watched and task.pace is None]
+            waiting = [task for task in self._flying.values() if task.movable]
         for task in waiting:
             self._put(task, 0.0, self._send, moved=True)
 
@@ -625,22 +620,13 @@ class Batch:
 
     def _watch(self, task: _Task) -> None:
         assert task.job is not None
-        task.pace = Pace(self._clock, task.job, self._durations.expected(task.work.request))
-        self._put(task, self._poll_wait(task), self._poll, planned=True)
+        task.pace = Pace(self._clock, task.job, task.life.expected(task.work.request))
+        self._poll_next(task, task.pace)
 
-    def _poll_wait(self, task: _Task, *, since: float | None = None) -> float:
-        """Seconds until the next poll; ``since``: as it would have been planned at that age."""
-        pace = task.pace
-        assert pace is not None
-        expected = self._durations.expected(task.work.request)
-        if not pace.asked:
-            pace.asked = True
-            return 0.0
-        age = pace.since_submit
-        since = age if since is None else since
-        wait = poll_wait(expected, since, pace.begun, len(self._flying), self._jitter)
+    def _poll_next(self, task: _Task, pace: Pace) -> None:
         assert task.deadline is not None
-        return min(max(0.0, wait - (age - since)), task.deadline.remaining + 0.01)
+        wait = pace.next_wait(len(self._flying))
+        self._put(task, min(wait, task.deadline.remaining + 0.01), self._poll)
 
     def _poll(self, task: _Task) -> None:
         assert task.job is not None
@@ -677,37 +663,18 @@ class Batch:
         if job.state == "completed":
             self._bring_home(task)
         else:
-            self._put(task, self._poll_wait(task), self._poll, planned=True)
+            self._poll_next(task, task.pace)
 
     def _ended_outside(self, task: _Task, error: ChromaError) -> ChromaError:
         assert task.job is not None
         return task.life.give_up(task.job, error, Charged.UNKNOWN)
-
-    def _look_again(self, request: ImageRequest) -> None:
-        """It is known better now how long such jobs take: those that are waited for may be due earlier."""
-        same = work_of(request)
-        with self._lock:
-            waiting = [task for task in self._flying.values() if task.watched]
-        for task in waiting:
-            if work_of(task.work.request) == same and task.pace is not None:
-                self._put(task, self._poll_wait(task, since=task.pace.unfinished_at), self._poll, moved=True)
 
     # --- collect -----------------------------------------------------------------------------------------
 
     def _bring_home(self, task: _Task) -> None:
         task.collecting = True
         self._launch_soon()
-        if task.pace is not None and task.work.job is None:
-            task.took = task.pace.took
-        self._learn(task)
         self._collects.add(0.0, lambda: self._attempt(task, self._save))
-
-    def _learn(self, task: _Task, told: float | None = None) -> None:
-        """Let the others know how long it took; ``told``: seconds, as the gateway has it."""
-        if task.took is None or task.job is None:
-            return
-        if self._durations.saw(task.work.request, task.job.number, task.took.told(told)):
-            self._look_again(task.work.request)
 
     def _save(self, task: _Task) -> None:
         assert task.job is not None
@@ -723,7 +690,6 @@ class Batch:
             self._park(task, error)
             return
         self.gate.answered()
-        self._learn(task, done.job.timings.whole())
         self._end(task, done=done)
 
     # --- the end of one ----------------------------------------------------------------------------------

@@ -387,7 +387,6 @@ class Lifecycle:
     def poll(self, job: JobRow, deadline: Deadline, pace: Pace | None = None) -> JobRow:
         """Ask once (with the client's retries) and record the answer; the state is "completed" at the end."""
         assert job.request_id is not None
-        age = pace.since_submit if pace is not None else 0.0
         try:
             status = self.client.status(job.request_id, deadline, attempts=self.attempts)
         except NotFound as error:
@@ -404,14 +403,12 @@ class Lifecycle:
             raise outcomes.failed(job, status.error)
         if status.state == "COMPLETED":
             self._done = self._answered
-            if pace is not None:
-                pace.told = _timings(status.metrics).whole()
             # not recorded yet: the result's addresses come first, in one step with it
             job = replace(job, state="completed", charged=Charged.YES)
             self.observe(StateChanged(job))
             return job
         if pace is not None:
-            pace.missing, pace.unfinished_at = None, age
+            pace.missing = None
         before = job.state
         job = self.book.progress(job, "queued" if status.state == "QUEUED" else "processing")
         if pace is not None:

@@ -34,9 +34,6 @@ class Pace:
         self._running = job.state == "processing"
         self.asked = self.age_known and self._before < 1.0
         self._beat = self._start
-        #: Its age when it was last found not to be finished, and how long it took as the gateway has it.
-        self.unfinished_at = 0.0
-        self.told: float | None = None
         #: The 404 that was the last answer, while it may only mean that the job is too new.
         self.missing: NotFound | None = None
 
@@ -46,24 +43,15 @@ class Pace:
         return self.age_known and self.since_submit < SETTLING
 
     @property
-    def begun(self) -> polling.Begun:
-        """When its work began, as far as that was seen."""
-        return self._begun
-
-    @property
     def since_submit(self) -> float:
         return self._before + self._clock.monotonic() - self._start
 
-    @property
-    def took(self) -> polling.Took:
-        """How long it took, once it has been found finished."""
-        return polling.Took(self.unfinished_at, self.since_submit).told(self.told)
-
-    def next_wait(self) -> float:
+    def next_wait(self, in_flight: int = 1) -> float:
+        """Return the seconds until the next poll, when so many jobs are in flight."""
         if not self.asked:  # taken up later: the first question comes at once
             self.asked = True
             return 0.0
-        planned = polling.next_poll(self.expected, self.since_submit, self._begun)
+        planned = polling.next_poll(self.expected, self.since_submit, self._begun, in_flight=in_flight)
         return planned if self.missing is None else min(planned, _ASK_AGAIN)
 
     def saw(self, state: str) -> None:

@@ -11,7 +11,7 @@ moment: so the spacing falls all the way to the end of the window.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from chroma_cli.request import schema
@@ -42,8 +42,10 @@ _OVERDUE_CAP: Final = 10.0
 _LONGEST: Final = 15.0
 #: The documented duration is met within 10 %, and a little is left on both sides.
 _DOCUMENTED_SPREAD: Final = 0.14
-#: A gateway that reports so much more than has passed here speaks of something else.
-_LEAD_OF_GATEWAY: Final = 1.1
+#: From so many jobs in flight on each is asked more sparsely around its expected end.
+_CLOSE_WATCH: Final = 100
+#: Polls a second over all jobs that are not near their end; more would cost CPU and help nobody.
+_POLLS_A_SECOND: Final = 200.0
 
 
 @dataclass(frozen=True)
@@ -75,40 +77,6 @@ class Expectation:
         beyond = (longest - shortest) / len(seen) + typical * 0.1 / len(seen)
         return cls(max(shortest - beyond, shortest * 0.5), typical, longest + beyond)
 
-    @classmethod
-    def watched(cls, seen: Sequence[Took]) -> Expectation | None:
-        """What jobs of the same work took, as far as that was watched; None when there is none to go by.
-
-        That a job was found finished late does not mean that it took longer than another one. And the
-        shortest may have taken less than it seems: as little as no poll speaks against.
-        """
-        seen = [took for took in seen if took.by > 0]
-        if not seen:
-            return None
-        shortest = min(took.by for took in seen)
-        learnt = cls.learnt([max(shortest, took.after) for took in seen])
-        if learnt is None or any(took.after == shortest for took in seen):
-            return learnt
-        at_least = max((took.after for took in seen if took.after < shortest), default=0.0)
-        return replace(learnt, low=min(learnt.low, max(at_least, shortest * 0.5)))
-
-
-@dataclass(frozen=True)
-class Took:
-    """How long a job took, in seconds since its submit: more than ``after``, and ``by`` at most; where it is
-    known, both are that."""
-
-    after: float
-    by: float
-
-    def told(self, seconds: float | None) -> Took:
-        """The same with the gateway's own figure, where that can be true: its clock starts a little earlier
-        than ours."""
-        if seconds is None or not self.after < seconds <= self.by * _LEAD_OF_GATEWAY:
-            return self
-        known = min(seconds, self.by)
-        return Took(known, known)
-
 
 @dataclass(frozen=True)
 class Begun:
@@ -122,13 +90,17 @@ class Begun:
 NOT_SEEN: Final = Begun(0.0, 0.0)
 
 
-def next_poll(
-    expected: Expectation, elapsed: float, begun: Begun = NOT_SEEN, *, spread: float = 1.0
-) -> float:
-    """Seconds to wait before the next poll, ``elapsed`` seconds after the submit; always above 0.
+def next_poll(expected: Expectation, elapsed: float, begun: Begun = NOT_SEEN, *, in_flight: int = 1) -> float:
+    """Return the seconds to wait before the next poll of a job, ``elapsed`` seconds after its submit; always
+    above 0. The more jobs are in flight, the sparser each is asked."""
+    wait = _planned(expected, elapsed, begun, max(1.0, in_flight / _CLOSE_WATCH))
+    if begun.after + expected.low <= elapsed + wait and elapsed < begun.before + expected.high:
+        return wait
+    return max(wait, in_flight / _POLLS_A_SECOND)
 
-    ``spread`` above 1 makes polls sparser, for callers with many jobs in flight.
-    """
+
+def _planned(expected: Expectation, elapsed: float, begun: Begun, spread: float) -> float:
+    """Return the same for one job; ``spread`` above 1 makes its polls sparser."""
     start = begun.after + expected.low
     end = begun.before + expected.high
     window = end - start

@@ -17,8 +17,6 @@ from PIL import Image
 from running import JOB_FIELDS, Ended
 
 from chroma_cli.images.checker import Checker
-from chroma_cli.jobs.pacing import Durations
-from chroma_cli.jobs.polling import Took
 
 Chroma = Callable[..., Ended]
 Listing = Callable[..., Path]
@@ -249,25 +247,6 @@ def test_with_many_jobs_in_flight_the_helper_is_ready_before_the_pictures(
     listing(*(f"fox{number}" for number in range(40 if many else 8)))
     assert chroma("batch", "list.jsonl", "--jobs", "40").code == 0
     assert fetched[:1] == ([0] if many else [])
-
-
-def test_a_run_learns_from_its_polls_and_then_from_the_gateway(
-    chroma: Chroma, listing: Listing, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[Took] = []
-    saw = Durations.saw
-    monkeypatch.setattr(Durations, "saw", lambda self, *what: (seen.append(what[-1]), saw(self, *what))[1])
-    monkeypatch.setenv("SEGMIND_API_KEY", "SG_0123456789abcdef")
-    with FaultServer() as server:
-        gateway_script(server, polls=1, png=tiny_png(768, 768))
-        result = {"status": "COMPLETED", "output": f"{server.base_url}/files/job-1-0.png"}
-        told = {"metrics": {"total_time": 0.41}}
-        server.on("GET", "/v2/requests/job-1", lambda _: Reply.json(result | told))
-        listing("fox")
-        assert chroma("batch", "list.jsonl", "--base-url", server.base_url).code == 0
-    watched, known = seen
-    assert 0.3 < watched.after < watched.by  # the poll that found it unfinished, and the one after that
-    assert known == watched.told(0.41)
 
 
 def test_without_a_key_nothing_is_begun_and_nothing_else_said(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import heapq
-import random
 import sqlite3
 import threading
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from batchgate import Gate as Server
@@ -18,14 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from running import Ended
 
-from chroma_cli.clock import Deadline, SystemClock
+from chroma_cli.clock import SystemClock
 from chroma_cli.errors import ChromaError, OutputError, UsageError
-from chroma_cli.jobs.batch import Batch, Options, _Task, _Wish
 from chroma_cli.jobs.budget import Costs
-from chroma_cli.jobs.pace import Pace
-from chroma_cli.jobs.pacing import Durations, Gate, Turns, poll_wait
-from chroma_cli.jobs.planning import Work
-from chroma_cli.jobs.polling import NOT_SEEN, Expectation, Took
+from chroma_cli.jobs.pacing import Gate, Turns
 from chroma_cli.jobs.runlock import AlreadyRunning, RunLock
 from chroma_cli.jobs.steps import Steps
 from chroma_cli.jobs.summary import OUTCOMES, Line, Report, junit, markdown
@@ -145,111 +138,6 @@ def test_turns_are_spaced_evenly() -> None:
     assert turns.take() == 0
     assert turns.take() == pytest.approx(1.0)
     assert Turns(None, clock).take() == 0
-
-
-def test_what_a_run_sees_goes_before_what_was_known() -> None:
-    durations = Durations(lambda _request: Expectation(40.0, 53.0, 60.0))
-    one, other = request(), request(steps=20)
-    assert durations.expected(one).typical == 53.0
-    assert durations.saw(one, 1, Took(1.0, 2.0))
-    assert durations.expected(one).high < 3
-    assert durations.expected(other).typical == 53.0
-    assert not durations.saw(one, 2, Took(0.0, 0.0))
-
-
-def test_a_job_that_was_seen_late_teaches_again_when_it_is_known_better() -> None:
-    durations = Durations(lambda _request: Expectation(40.0, 53.0, 60.0))
-    one = request()
-    assert durations.saw(one, 1, Took(10.0, 30.0))
-    assert durations.expected(one).high >= 30.0
-    assert durations.saw(one, 1, Took(10.0, 30.0).told(20.0))
-    assert durations.expected(one).typical == 20.0
-    assert durations.expected(one).high < 30.0
-
-
-def test_only_the_first_jobs_have_the_others_looked_at_again() -> None:
-    durations = Durations(lambda _request: Expectation(40.0, 53.0, 60.0))
-    sooner = [40.0 / 1.05**number for number in range(80)]
-    again = [durations.saw(request(), number, Took(one, one)) for number, one in enumerate(sooner)]
-    assert all(again[:32])
-    assert not any(again[32:])
-
-
-def test_what_is_told_again_is_no_lesson() -> None:
-    durations = Durations(lambda _request: Expectation(40.0, 53.0, 60.0))
-    assert durations.saw(request(), 1, Took(30.0, 30.0))
-    assert not any(durations.saw(request(), 1, Took(30.0, 30.0)) for _ in range(100))
-    assert durations.saw(request(), 2, Took(20.0, 20.0))
-
-
-@pytest.mark.parametrize("told", [True, False])
-def test_a_run_finds_out_how_long_its_jobs_take(told: bool) -> None:
-    """100 of 400 jobs at a time, each of 20 s: the later ones are asked about when they are done."""
-    real, kind, draw = 20.0, request(), random.Random(7)
-    durations = Durations(lambda _request: Expectation.documented(1.0))
-    due = [(0.0, number, 0.0, 0.0) for number in range(100)]  # when, which, its submit, its latest poll
-    delays, polls, begun = [], 0, 100
-    while due:
-        now, number, submitted, before = heapq.heappop(due)
-        age = now - submitted
-        if age > 0:
-            polls += 1
-        if age < real:
-            wait = poll_wait(durations.expected(kind), age, NOT_SEEN, 100, draw.random)
-            heapq.heappush(due, (now + wait, number, submitted, age))
-            continue
-        delays.append(age - real)
-        durations.saw(kind, number, Took(before, age).told(real if told else None))
-        if begun < 400:
-            heapq.heappush(due, (now, begun, now, 0.0))
-            begun += 1
-    assert sum(delays[200:]) / len(delays[200:]) < (0.01 if told else 0.1) * real
-    assert polls <= 400 * 10
-
-
-@pytest.mark.parametrize("planned", [True, False])
-def test_what_is_learnt_moves_planned_polls_but_no_pause_after_trouble(planned: bool) -> None:
-    clock = FakeClock()
-    durations = Durations(lambda _request: Expectation.documented(1.0))
-    batch = Batch(
-        (),
-        Options(),
-        lifecycle=lambda _resumed: pytest.fail("no job is begun"),
-        durations=durations,
-        clock=clock,
-    )
-    work = Work("fox", request(), SimpleNamespace())  # type: ignore[arg-type]
-    job = SimpleNamespace(submitted_at=clock.wall(), state="processing")
-    task = _Task(_Wish(work), SimpleNamespace(), deadline=Deadline(clock, 600))  # type: ignore[arg-type]
-    task.pace = Pace(clock, job, durations.expected(work.request))  # type: ignore[arg-type]
-    batch._flying[id(task)] = task
-    put: list[float] = []
-    batch._polls.add = lambda wait, _step: put.append(wait)  # type: ignore[method-assign]
-
-    batch._put(task, 15.0, batch._poll, planned=planned)
-    clock.now += 12.0
-    assert durations.saw(work.request, 1, Took(9.0, 10.0))
-    batch._look_again(work.request)
-    assert put == ([15.0, 0.0] if planned else [15.0])
-
-
-@given(st.floats(0, 200), st.floats(0.05, 100), st.integers(1, 1000), st.floats(0, 1))
-def test_polls_always_wait_and_never_for_ever(
-    elapsed: float, typical: float, in_flight: int, chance: float
-) -> None:
-    expected = Expectation(typical * 0.9, typical, typical * 1.1)
-    wait = poll_wait(expected, elapsed, NOT_SEEN, in_flight, lambda: chance)
-    assert 0.01 < wait < 150
-
-
-@pytest.mark.parametrize("in_flight", [100, 1000])
-def test_many_jobs_are_polled_rarely(in_flight: int) -> None:
-    expected = Expectation(19.0, 20.0, 21.0)
-    elapsed, polls = 0.0, 0
-    while elapsed < 20.0:
-        elapsed += poll_wait(expected, elapsed, NOT_SEEN, in_flight, lambda: 0.5)
-        polls += 1
-    assert polls <= 8
 
 
 def test_costs_are_the_documented_or_the_learnt_ones() -> None:
