@@ -283,8 +283,16 @@ class Making:
         return replace(self._taken_up(plan.works[0]), planned_at=work.planned_at)
 
     def _submitted(self, work: Work, job: JobRow) -> None:
-        """Note in the lock, too, what is in flight: the ledger may go down with its machine, and an older one
-        come back. The practice gateway goes with its ledger."""
+        """Have what is in flight in the lock, too, and on disk before anything else is done with it: the
+        ledger may go down with its machine, and an older one come back."""
+        self._note_in_flight(work, job)
+        batch = self.watch.batch
+        if self.lock is not None and batch is not None:
+            with self._halting(batch):
+                self.lock.save()
+
+    def _note_in_flight(self, work: Work, job: JobRow) -> None:
+        """Note a job in flight in the lock. The practice gateway goes with its ledger."""
         practises = self.run.settings.sandbox.value
         if self.lock is not None and job.request_id is not None and not practises:
             at = job.submitted_at if job.submitted_at is not None else self.run.clock.wall()
@@ -301,7 +309,7 @@ class Making:
                 f"{work.key}: request {job.request_id} for it is in flight by the lock, and the job ledger"
                 " did not know it. It is taken up, not paid for again."
             )
-        self._submitted(work, job)
+        self._note_in_flight(work, job)
         return replace(work, job=job)
 
     def _check_place(self, work: Work, place: Destination) -> Destination:

@@ -13,6 +13,10 @@ from kit import eventually
 NAMES = [f"image {number}" for number in range(6)]
 
 
+#: What a lock says of an image that was made.
+ENTRY = {"request": "a" * 64, "seed": 1, "request_id": "b" * 36, "cost": 0.055, "files": []}
+
+
 def manifest(path: Path, *names: str, **more: Any) -> Path:
     """Write a manifest of these images, each with its name as prompt."""
     rows = [json.dumps({"prompt": name, "output": f"{name}.png", **more}) for name in names]
@@ -68,6 +72,19 @@ def test_what_was_in_flight_is_taken_up_and_not_bought_again(gateway, process, w
     rows = process("jobs", "--json").json
     assert {row["status"] for row in rows} == {"COMPLETED"}
     assert all(row["request"]["prompt"] for row in rows)
+
+
+def test_each_job_is_noted_before_it_is_first_asked_for(gateway, process, work):
+    others = {f"old {number}.png": ENTRY for number in range(4000)}  # it takes long to write
+    lock = {"version": 1, "manifest": "art.jsonl", "images": others}
+    (work / "art.lock.json").write_text(json.dumps(lock))
+    holds = [gateway.hold("status", prompt=name) for name in NAMES]
+    started = process.start("batch", manifest(work / "art.jsonl", *NAMES))
+    for name, hold in zip(NAMES, holds, strict=True):
+        hold.wait()
+        assert f"{name}.png" in in_flight(work)
+        hold.release()
+    assert started.end().code == 0
 
 
 def test_an_interrupted_run_leaves_its_notes_and_the_next_one_takes_them_away(gateway, process, work):
