@@ -271,12 +271,14 @@ class Run:
     def place(self, order: Order) -> Destination:
         """Settle where the pictures go, and find out whether that will work."""
         from chroma_cli.images import destination
+        from chroma_cli.jobs import capacity
 
         if order.output == "-":
             self.check_stdout()
         request = order.request
         width, height = request.size
         promised = self.book.promised()
+        capacity.require_one(capacity.room())
         settled = destination.plan(
             order.output,
             cwd=str(Path.cwd()),

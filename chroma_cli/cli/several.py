@@ -7,12 +7,15 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
-from chroma_cli.errors import ChromaError, ExitCode, SomeFailed, SomeUnfinished, together
+from chroma_cli.errors import ChromaError, ExitCode, OutOfResources, SomeFailed, SomeUnfinished, together
+from chroma_cli.jobs import capacity
+from chroma_cli.jobs.capacity import Pool
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_AT_ONCE: Final = 8
+#: A picture may come home in each.
+_POOL: Final = Pool(wanted=8, files=5, memory=40)
 
 
 def each(
@@ -20,11 +23,14 @@ def each(
 ) -> Iterator[tuple[Item, Result | ChromaError]]:
     """``work(item)`` for all items, at most 8 at a time, handed out as they end; an error is a result too.
 
-    A single item runs in this very thread, so that Ctrl-C reaches it. The others run in daemon threads: at
-    an interrupt nobody waits for them, and what they held is free when the process is gone.
+    A single item runs in this very thread, so that Ctrl-C reaches it, and so do all of them, one by one,
+    where the system allows no more. Else they run in daemon threads: at an interrupt nobody waits for them,
+    and what they held is free when the process is gone.
     """
-    if len(items) == 1:
-        yield items[0], _attempt(work, items[0])
+    at_once = _at_once(len(items))
+    if at_once == 1:
+        for item in items:
+            yield item, _attempt(work, item)
         return
     waiting: queue.SimpleQueue[Item] = queue.SimpleQueue()
     ended: queue.SimpleQueue[tuple[Item, Result | ChromaError | BaseException]] = queue.SimpleQueue()
@@ -43,7 +49,7 @@ def each(
                 ended.put((item, bug))
 
     try:
-        for _ in range(min(_AT_ONCE, len(items))):
+        for _ in range(at_once):
             threading.Thread(target=run, daemon=True).start()
     except (RuntimeError, MemoryError):  # no more threads: those that run do all of it
         if waiting.qsize() == len(items):
@@ -53,6 +59,16 @@ def each(
         if isinstance(result, BaseException) and not isinstance(result, ChromaError):
             raise result
         yield item, result
+
+
+def _at_once(items: int) -> int:
+    """Return how many of so many items may be worked on at the same time."""
+    room = capacity.room()
+    try:
+        (fit,) = capacity.fitting([_POOL], room)
+    except OutOfResources:
+        return 1
+    return min(fit, items)
 
 
 def _attempt(work: Callable[[Item], Result], item: Item) -> Result | ChromaError:

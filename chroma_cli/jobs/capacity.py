@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,10 +53,18 @@ def room() -> Room:
             files = most_files - len(list(Path("/dev/fd").iterdir()))
     with contextlib.suppress(OSError, AttributeError):
         if most_memory != resource.RLIM_INFINITY:
+            import ctypes  # slow, and wanted only here
+
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
             used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             memory = (most_memory - used) / _MB
     return Room(files, memory)
+
+
+def require_one(left: Room) -> None:
+    """Raise :class:`OutOfResources` when there is not room for one job, done in the main thread."""
+    _after(left.files, 5, "open files", "-n")
+    _after(left.memory, 40, "MB", "-v")
 
 
 def fitting(pools: Sequence[Pool], left: Room) -> list[int]:

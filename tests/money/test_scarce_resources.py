@@ -60,12 +60,32 @@ def test_little_memory(gateway, process, work, art, ledger_rows, megabytes):
     assert {row["status"] for row in ledger_rows()} <= {"COMPLETED"}
 
 
+@pytest.mark.parametrize("limit", ["-n 6", "-n 7", "-n 9", "-n 12", "-v 60000", "-v 100000", "-v 200000"])
+@pytest.mark.parametrize("more", [[], ["--sync"], ["--samples", "3"]], ids=" ".join)
+def test_one_job_is_sent_only_where_its_picture_can_be_saved(gateway, process, work, limit, more):
+    ended = under(process, f"ulimit {limit}", "generate", "a fox", "--json", *more)
+    if gateway.posts():
+        assert ended.code == 0, ended.said
+        assert [is_whole(path) for path in work.glob("*.png")] == [True] * (3 if "3" in more else 1)
+    else:
+        assert (ended.code, ended.error["type"], ended.error["charged"]) == (1, "out_of_resources", "no")
+
+
+@pytest.mark.parametrize("limit", ["-n 12", "-n 16", "-v 150000", "-v 200000"])
+def test_pictures_are_fetched_one_by_one_where_little_is_allowed(gateway, process, work, limit):
+    for n in range(4):
+        assert process("submit", f"fox {n}", "-o", f"{n}.png").code == 0
+    ended = under(process, f"ulimit {limit}", "fetch", "--pending", "--wait")
+    assert ended.code == 0, ended.said
+    assert sorted(ended.paths) == [work / f"{n}.png" for n in range(4)]
+
+
 @pytest.mark.skipif(not shutil.which("setpriv") or os.geteuid() != 0, reason="wants another user's limit")
 @pytest.mark.parametrize("threads", [2, 4, 6, 9])
 def test_few_threads(gateway, process, work, state, art, threads, monkeypatch):
     monkeypatch.setenv("CHROMA_STATE_DIR", str(state))
     state.mkdir(mode=0o700)
-    other = 65431  # nobody else has processes as this user
+    other = 100_000 + os.getpid()  # nobody else has processes as this user, nor another run of the tests
     os.chown(state, other, other)
     may = "+dac_override,+dac_read_search"
     command = ["setpriv", f"--reuid={other}", f"--regid={other}", "--clear-groups", "--inh-caps", may]
