@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from chroma_cli.cli.batchopts import Asked
     from chroma_cli.cli.context import Run
     from chroma_cli.cli.output import Board
-    from chroma_cli.images.checker import Checker
     from chroma_cli.images.destination import Destination
     from chroma_cli.jobs.batch import Batch, Ended, Found
     from chroma_cli.jobs.capacity import Room
@@ -48,8 +47,6 @@ if TYPE_CHECKING:
 #: Writing the lock takes at most this share of the time.
 _SAVING_SHARE: Final = 1 / 20
 _GLANCE: Final = 0.2
-#: The pictures of so many jobs in flight are likely to come several at a time.
-_MANY: Final = 32
 #: How long a program that was told to stop waits for the ids of submits that are out (seconds).
 _FOR_IDS: Final = 10.0
 
@@ -100,7 +97,6 @@ class Making:
     lines: list[Line] = field(default_factory=list)
     errors: list[ChromaError] = field(default_factory=list)
     watch: BatchWatch = field(init=False)
-    checker: Checker = field(init=False)
     room: Room = field(init=False)
     _saved_at: float = 0.0
     _save_took: float = 0.0
@@ -117,7 +113,6 @@ class Making:
         self.room = capacity.room()  # before there are threads
         self.run.watch = self.watch  # before the client, which talks to it
         self.run.client.stay_in_thread()
-        self.checker = self.run.checker
 
     def make(self, works: Sequence[Work]) -> None:
         """Everything from the first submit to the last picture; the caller says how it went."""
@@ -126,8 +121,6 @@ class Making:
         batch = watch.batch = self._batch([self._taken_up(work) for work in works])
         started = self._saved_at = run.clock.monotonic()
         batch.start()
-        if batch.limited:
-            self.checker.close()  # its helper takes some of what there is little of
         try:
             with run.output.board() as board:
                 while not batch.finished:
@@ -217,8 +210,6 @@ class Making:
             self._told_of_wait = True
             self.run.output.warning(f"{waits_for.message} Waiting for it.")
         inscription.prepare()
-        if batch.counts.running >= _MANY:
-            self.checker.get_ready()
 
     def _hear_ids(self, batch: Batch) -> None:
         """Give the submits that are out a moment to be answered; another Ctrl-C ends it."""
@@ -264,7 +255,6 @@ class Making:
         life = run.lifecycle
         life.attempts = 1
         life.pictures.resumed = resumed
-        life.pictures.check = self.checker.check
         life.pictures.promised = lambda job: _Promised(run, job)
         return life
 

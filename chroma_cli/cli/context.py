@@ -38,7 +38,6 @@ from chroma_cli.settings import Key, Settings
 if TYPE_CHECKING:
     from chroma_cli.cli.watch import Watch
     from chroma_cli.gateway.client import Client
-    from chroma_cli.images.checker import Checker
     from chroma_cli.images.destination import Destination
     from chroma_cli.jobs.book import Book
     from chroma_cli.jobs.budget import Limit
@@ -496,15 +495,6 @@ class Run:
         """Kept where the ledger is open anyway; not worth opening it for."""
         if "book" in self.__dict__:
             self.book.note_credits(value, self.gateway_name)
-
-    @cached_property
-    def checker(self) -> Checker:
-        """For commands that bring many pictures home at a time."""
-        from chroma_cli.images.checker import Checker
-
-        made = Checker()
-        self._closing.callback(made.close)
-        return made
 
     @property
     def lifecycle(self) -> Lifecycle:

@@ -10,17 +10,13 @@ import re
 import struct
 import threading
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Final
 
 from chroma_cli.errors import BrokenImage, OutputError
 from chroma_cli.images.pixels import parts, pixels_of
-
-try:
-    from isal import isal_zlib as zlib  # 2.5 times as fast, and most of a check is unpacking
-except ImportError:  # not built for every machine
-    import zlib  # type: ignore[no-redef]
 
 #: The model's largest picture has 4.2 million; the limit keeps one decode below 200 MB of memory.
 MAX_PIXELS: Final = 40_000_000
@@ -184,7 +180,7 @@ class _PixelData:
                 self._check_filters(rows[: self._missing])
             self._missing -= len(rows)
             data = self._inflate.unconsumed_tail
-            # A full piece may have more behind it that was taken in already (igzip holds back some).
+            # A full piece may have more behind it that was taken in already.
             more = bool(data) or len(rows) == _PIECE
 
     def _check_filters(self, rows: bytes) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from chroma_cli.clock import Deadline
 from chroma_cli.errors import BrokenImage, ChromaError, NotFound, OutputError, Unavailable
-from chroma_cli.images import checker, decode, disk, spool, writer
+from chroma_cli.images import decode, disk, spool, writer
 from chroma_cli.images.destination import Destination
 from chroma_cli.images.parts import CannotExtend, Metadata
 from chroma_cli.images.spool import Spool
@@ -50,7 +50,7 @@ class Pictures:
 
     ``promised(job)`` gives the places that other jobs hold. ``resumed``: another process began the job, so
     that what lies at its place with the same bytes is its own work. ``metadata``: what is written into the
-    pictures; None for what each job remembers. ``check`` sees whether a picture is whole.
+    pictures; None for what each job remembers.
     """
 
     client: Client
@@ -59,7 +59,6 @@ class Pictures:
     promised: Callable[[JobRow], Container[str]]
     resumed: bool = False
     metadata: Level | None = None
-    check: Callable[[Spool], decode.ImageInfo] = checker.check
     _held: dict[int, Spool] = field(default_factory=dict, init=False)
     _sink: Spool | None = field(default=None, init=False)
 
@@ -157,7 +156,7 @@ class Pictures:
                 copies.append((index, copy, entry.get("url")))
             saved = []
             for index, copy, url in copies:
-                info = self.check(copy)
+                info = _check(copy)
                 step = self._place if has == wanted else self._settle
                 saved.append(Saved(index, step(copy, job, destination, info, url)))
             return tuple(saved)
@@ -223,7 +222,7 @@ class Pictures:
             self.client.download(url, sink, deadline=deadline)
             sink.flush()
             try:
-                return self.check(fresh)
+                return _check(fresh)
             except BrokenImage:
                 if not left or deadline.passed:
                     raise
@@ -232,7 +231,7 @@ class Pictures:
     def _checked(self, held: Spool, job: JobRow, destination: Destination) -> decode.ImageInfo:
         """A picture out of an answer; the bytes of a v1 call cannot be had again, so they are kept."""
         try:
-            return self.check(held)
+            return _check(held)
         except BrokenImage as error:
             if job.mode == "sync":
                 kept = writer.keep_broken(held, destination, late=_late(job))
@@ -313,10 +312,16 @@ def _copied_into(copy: Spool, entry: Mapping[str, Any]) -> bool:
     return copy.sha256 == entry.get("sha256")
 
 
+def _check(picture: Spool) -> decode.ImageInfo:
+    """Return what the picture is; raises as :func:`chroma_cli.images.decode.verify`."""
+    with picture.reader() as source:
+        return decode.verify(source)
+
+
 def _kept(one: Spool, job: JobRow, destination: Destination) -> str:
     """Keep what a v1 call brought, under a name that tells a picture from a part of one."""
     try:
-        return writer.keep(one, destination, checker.check(one), late=_late(job))
+        return writer.keep(one, destination, _check(one), late=_late(job))
     except BrokenImage:
         return writer.keep(one, destination, late=_late(job), suffix=".broken")
 

@@ -16,8 +16,6 @@ from faultserver import FaultServer, Reply, Request, gateway_script, tiny_png
 from PIL import Image
 from running import JOB_FIELDS, Ended
 
-from chroma_cli.images.checker import Checker
-
 Chroma = Callable[..., Ended]
 Listing = Callable[..., Path]
 
@@ -229,24 +227,6 @@ def test_a_finished_job_frees_its_place_before_its_picture_is_here(
         flags = ["--fail-fast"] if fast else []
         assert chroma("batch", "list.jsonl", "--jobs", "2", "--base-url", server.base_url, *flags).code == 0
     assert seen == [2 if fast else 3]
-
-
-@pytest.mark.parametrize("many", [True, False])
-def test_with_many_jobs_in_flight_the_helper_is_ready_before_the_pictures(
-    chroma: Chroma, gate: Gate, listing: Listing, monkeypatch: pytest.MonkeyPatch, many: bool
-) -> None:
-    fetched: list[int] = []
-    get_ready = Checker.get_ready
-
-    def noted(self: Checker) -> None:
-        fetched.append(sum(job.fetched for job in gate.jobs))
-        get_ready(self)
-
-    monkeypatch.setattr(Checker, "get_ready", noted)
-    gate.latency = 3.0
-    listing(*(f"fox{number}" for number in range(40 if many else 8)))
-    assert chroma("batch", "list.jsonl", "--jobs", "40").code == 0
-    assert fetched[:1] == ([0] if many else [])
 
 
 def test_without_a_key_nothing_is_begun_and_nothing_else_said(

@@ -100,49 +100,6 @@ def test_a_large_flat_png_passes() -> None:
         check(png(2048, 2048, rows[:-1]))
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    noisy=st.booleans(),
-    size=st.tuples(st.integers(1, 40), st.integers(1, 40)) | st.just((1024, 1024)),
-    level=st.sampled_from([0, 1, 6, 9]),
-    strategy=st.sampled_from([zlib.Z_DEFAULT_STRATEGY, zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE, zlib.Z_FIXED]),
-    piece=st.sampled_from([1000, 8192, 65536, 10**9]),
-    harm=st.none() | st.tuples(st.booleans(), st.integers(0, 10**9)),
-)
-def test_the_fast_unpacker_judges_as_the_plain_one(
-    noisy: bool,
-    size: tuple[int, int],
-    level: int,
-    strategy: int,
-    piece: int,
-    harm: tuple[bool, int] | None,
-) -> None:
-    isal_zlib = pytest.importorskip("isal.isal_zlib", reason="there is no igzip for this machine")
-    width, height = size
-    row = random.Random(level).randbytes(3 * width) if noisy else bytes(3 * width)
-    packer = zlib.compressobj(level, strategy=strategy)
-    data = bytearray(packer.compress((b"\1" + row) * height) + packer.flush())
-    if harm is not None:
-        cut, place = harm
-        if cut:
-            del data[place % len(data) :]
-        else:
-            data[place % len(data)] ^= 1 << place % 8
-    parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))]
-    parts += [chunk(b"IDAT", bytes(data[at : at + piece])) for at in range(0, len(data), piece)]
-    whole = b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IEND", b"")
-    verdicts = []
-    for library in (isal_zlib, zlib):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(decode, "zlib", library)
-            try:
-                verdicts.append(check(whole).width)
-            except BrokenImage:
-                verdicts.append(0)
-    assert verdicts[0] == verdicts[1]
-    assert harm is not None or verdicts[0] == width
-
-
 def test_a_png_with_missing_rows_is_broken_although_decoders_fill_them_in() -> None:
     with pytest.raises(BrokenImage, match="rows are missing"):
         check(png(64, 64, (b"\0" + b"abc" * 64) * 63))
