@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from shell_kit import COMPLETIONS, Shell, shell
+from kit import helps
+from kit.shells import COMPLETIONS, Shell, shell
 
-from chroma_cli.cli.main import main
-from chroma_cli.cli.surface import commands
+pytestmark = pytest.mark.slow
 
 SHELLS = [
     pytest.param(
@@ -32,9 +32,8 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "here"
-    folder.mkdir()
+def folder(work: Path) -> Path:
+    folder = work
     (folder / "my pictures").mkdir()
     (folder / "my pictures" / "a fox.png").touch()
     (folder / "list.toml").touch()
@@ -55,7 +54,7 @@ def test_one_command_is_finished(at: Shell) -> None:
 
 
 def test_every_command_is_offered(at: Shell) -> None:
-    at.offered("chroma \t", *(one.name for one in commands()))
+    at.offered("chroma \t", *helps.commands())
 
 
 def test_two_options_that_begin_alike_are_both_offered(at: Shell) -> None:
@@ -159,13 +158,11 @@ def test_the_manifest_is_a_file(at: Shell) -> None:
 
 
 @pytest.fixture
-def jobs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[str]:
+def jobs(chroma, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of three jobs in the sandbox's ledger: a fox, a boat, and one with a hostile prompt."""
     monkeypatch.setenv("CHROMA_SANDBOX", "1")
     prompts = (FOX, BOAT, HOSTILE.replace("\x1b", ""))
-    codes = [main(["submit", "-q", "--", prompt]) for prompt in prompts]
-    assert codes == [0, 0, 0]
-    return capsys.readouterr().out.split()
+    return [chroma("submit", "-q", "--", prompt).lines[0] for prompt in prompts]
 
 
 @pytest.fixture

@@ -21,8 +21,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-COMPLETIONS = Path(__file__).parents[2] / "completions"
-PATIENCE = 30.0
+from kit.wire import PATIENCE
+
+COMPLETIONS = Path(__file__).resolve().parents[2] / "completions"
 _ESCAPES = re.compile(r"\x1b(\[[0-9;?<>=]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[()][A-Z0-9]|[=>NOM78])")
 
 _WRAPPER = """#!/bin/sh

@@ -1,7 +1,6 @@
 """The wheel and the sdist: what is in them, and that they work with the oldest and the newest libraries.
 
-Installing takes minutes, so the environments are made only where ``CHROMA_TEST_PACKAGING`` is set (as
-``.ci/run`` does): ``1`` for the running Python, ``all`` for each Python from 3.11 that is found.
+The newest ones are tried with each Python from 3.11 that is found, the oldest with the running one.
 """
 
 from __future__ import annotations
@@ -24,10 +23,11 @@ import pytest
 
 import chroma_cli
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
 TOP = Path(__file__).parents[2]
 PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))
 VERSION = chroma_cli.__version__
-WANTED = os.environ.get("CHROMA_TEST_PACKAGING", "")  # noqa: TID251
 NAME = f"chroma_cli-{VERSION}"
 #: What a person does first; no test tools needed.
 SMOKE = [
@@ -56,10 +56,7 @@ REFUSED = {
 #: The test tools that these tests need.
 TOOLS = re.compile(r"(pytest|pytest-socket|pytest-timeout|hypothesis)>=")
 #: The tests that lean on the libraries most, and are quick.
-TESTS = ["tests/gateway/test_transport.py", "tests/cli/test_output.py", "tests/images/test_decode.py"]
-installs = pytest.mark.skipif(
-    not WANTED, reason="set CHROMA_TEST_PACKAGING=1 (or all) to install into new environments"
-)
+TESTS = ["tests/test_kit.py", *(f"tests/commands/test_{name}.py" for name in ("from", "inspect", "metadata"))]
 
 
 def oldest(requirement: str) -> str:
@@ -71,11 +68,9 @@ def oldest(requirement: str) -> str:
 
 def pythons() -> list[str]:
     """The interpreters from 3.11 in PATH and below ~/.pyenv, one for each minor version."""
-    wanted = [Path(sys.executable)]
-    if WANTED == "all":
-        home = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))  # noqa: TID251
-        wanted += sorted(home.glob("versions/3.*/bin/python"))
-        wanted += [Path(found) for n in range(11, 20) if (found := shutil.which(f"python3.{n}"))]
+    home = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))  # noqa: TID251
+    wanted = [Path(sys.executable), *sorted(home.glob("versions/3.*/bin/python"))]
+    wanted += [Path(found) for n in range(11, 20) if (found := shutil.which(f"python3.{n}"))]
     found: dict[tuple[int, int], str] = {}
     for path in wanted:
         ask = "import sys, venv, ensurepip; print(*sys.version_info[:2])"
@@ -116,7 +111,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- what is in them -------------------------------------------------------------------------------------
 
 
-@installs
 def test_the_wheel_holds_the_package_the_completions_and_the_manual_page(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
@@ -135,7 +129,6 @@ def test_the_wheel_holds_the_package_the_completions_and_the_manual_page(built: 
     assert "chroma_cli/py.typed" in rest
 
 
-@installs
 def test_the_wheel_says_what_it_is(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     archive = zipfile.ZipFile(wheel)
@@ -147,7 +140,6 @@ def test_the_wheel_says_what_it_is(built: Path) -> None:
     assert len(needed) == len(PROJECT["project"]["dependencies"])
 
 
-@installs
 def test_the_sdist_holds_what_the_tests_need_and_no_litter(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
@@ -165,11 +157,14 @@ def test_every_library_has_a_lower_bound() -> None:
     assert len([oldest(one) for one in PROJECT["project"]["dependencies"]]) > 4
 
 
-@installs
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("age", ["oldest", "newest"])
-@pytest.mark.parametrize("python", pythons() if WANTED else ["python"])
-def test_it_works_in_a_clean_environment(python: str, age: str, built: Path, tmp_path: Path) -> None:
+def test_it_works_in_a_clean_environment(age: str, built: Path, tmp_path: Path) -> None:
+    for number, python in enumerate(pythons() if age == "newest" else [sys.executable]):
+        (tmp_path / str(number)).mkdir()
+        works(python, age, built, tmp_path / str(number))
+
+
+def works(python: str, age: str, built: Path, tmp_path: Path) -> None:
     bounds = [oldest(one) for one in PROJECT["project"]["dependencies"]] if age == "oldest" else []
     (tmp_path / "bounds.txt").write_text("\n".join(bounds) + "\n")
     must([python, "-m", "venv", "env"], tmp_path)
@@ -199,8 +194,6 @@ def test_it_works_in_a_clean_environment(python: str, age: str, built: Path, tmp
     must([inside, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *TESTS], desk)
 
 
-@installs
-@pytest.mark.timeout(600)
 def test_the_sdist_installs(built: Path, tmp_path: Path) -> None:
     must([sys.executable, "-m", "venv", "env"], tmp_path)
     (sdist,) = built.glob("*.tar.gz")
@@ -209,8 +202,6 @@ def test_the_sdist_installs(built: Path, tmp_path: Path) -> None:
     assert must([inside / "chroma", "--version"], tmp_path) == f"chroma {VERSION}\n"
 
 
-@installs
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("tool", ["pipx", "uv"])
 def test_the_readme_s_installers(tool: str, built: Path, tmp_path: Path) -> None:
     """``pipx install .`` and ``uv tool install .`` with all that they write kept in this folder."""
