@@ -17,6 +17,8 @@ class SkippingClock:
         self._ahead = 0.0
         self._lock = threading.Lock()
         self.sleeps: list[float] = []
+        #: The wall clock of the program is wrong by so many seconds; that of the gateway is not.
+        self.wrong = 0.0
 
     def skip(self, seconds: float) -> None:
         """Let so much time pass."""
@@ -28,6 +30,10 @@ class SkippingClock:
 
     def wall(self) -> float:
         return time.time() + self._ahead
+
+    def shown(self) -> float:
+        """Return what the program takes for the wall clock."""
+        return self.wall() + self.wrong
 
     def sleep(self, seconds: float) -> None:
         with self._lock:

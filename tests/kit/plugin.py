@@ -60,8 +60,8 @@ def clock(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> SkippingClock:
     from chroma_cli.clock import SystemClock
 
     made = SkippingClock()
-    for name in ("monotonic", "wall", "sleep"):
-        ours: Callable[..., Any] = getattr(made, name)
+    for name, mine in {"monotonic": "monotonic", "wall": "shown", "sleep": "sleep"}.items():
+        ours: Callable[..., Any] = getattr(made, mine)
         monkeypatch.setattr(SystemClock, name, lambda _self, *given, ours=ours: ours(*given))
     gateway.world.clock = made
     return made

@@ -3,16 +3,13 @@ second payment."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kit import Cut, Garbage, Reply, is_whole
+from kit.disk import fill, small_disk
 
 SEEDED = ("generate", "a fox", "-o", "fox.png", "--seed", "7")
 
@@ -90,27 +87,6 @@ def test_what_is_there_is_not_sent_again(gateway: Any, process: Any, work: Path,
     again = process("jobs", "--resubmit", "1", "--yes", "--json")
     assert (again.code, again.error["type"]) == (2, "not_resubmittable"), again.said
     assert gateway.posts() == 1
-
-
-@contextlib.contextmanager
-def small_disk(place: Path, size: str) -> Iterator[Path]:
-    mount = shutil.which("mount")
-    if mount is None or os.geteuid() != 0:
-        pytest.skip("only root can mount a small disk")
-    place.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run([mount, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)])
-    if done.returncode != 0:
-        pytest.skip("no small disk can be mounted here")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def fill(folder: Path) -> None:
-    with contextlib.suppress(OSError), (folder / "filler").open("wb", buffering=0) as file:
-        while True:
-            file.write(b"x" * 4096)
 
 
 @pytest.mark.parametrize("how", [(), ("--sync",)])
