@@ -138,7 +138,7 @@ def test_jobs_that_a_damaged_ledger_lost_are_told_until_they_cannot_come_home(
     for _ in range(2):
         ended = chroma("fetch", "--pending", "-q", "--json")
         [aside] = state.glob("jobs.sqlite3.damaged-*")
-        assert (ended.code, ended.error["type"]) == (1, "ledger")
+        assert (ended.code, ended.error["type"]) == (1, "ledger_incomplete")
         assert str(aside) in ended.error["message"]
         assert "chroma fetch ID" in ended.error["hint"]
     assert chroma("jobs", "--pending", "-q").code == 1
