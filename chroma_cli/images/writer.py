@@ -266,6 +266,9 @@ def _keep_as(spool: Spool, folder: Path, name: str, suffix: str) -> str:
             with contextlib.suppress(OSError):
                 disk.sync_folder(folder)
             return str(path)
+        if _same_bytes(path, spool):  # kept by an earlier try to bring it home
+            spool.discard()
+            return str(path)
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
 
 

@@ -99,7 +99,7 @@ def _is_ours_since(path: Path, moment: float) -> bool:
     """Return whether a file is this user's and was written since then."""
     try:
         found = path.lstat()
-    except OSError:
+    except (OSError, ValueError):  # a name that this locale cannot write, too
         return False
     ours = sys.platform == "win32" or found.st_uid == os.geteuid()
     return ours and found.st_mtime >= moment - _COARSE
@@ -179,5 +179,5 @@ def _opened(path: Path, look: Callable[[BufferedReader], Seen | None]) -> Seen |
     try:
         with os.fdopen(os.open(path, flags | getattr(os, "O_BINARY", 0)), "rb") as source:
             return look(source) if stat.S_ISREG(os.fstat(source.fileno()).st_mode) else None
-    except (OSError, ChromaError):
+    except (OSError, ValueError, ChromaError):
         return None

@@ -56,6 +56,25 @@ def test_one_name_keeps_no_other_picture_from_coming_home(
     assert (gateway.posts(), gateway.bills()) == (3, 3)
 
 
+def test_a_picture_is_rescued_once_however_often_it_is_fetched(run: Run, state: Path) -> None:
+    assert run("submit", "a cat", "-o", "猫.png", env=UTF_8).code == 0
+    for _ in range(3):
+        ended = run("fetch", "--pending", "--wait")
+        assert ended.code == 10, ended.said
+        assert str(rescued(state)[0]) in ended.err
+    assert len(rescued(state)) == 1
+
+
+def test_a_batch_looks_for_what_lies_under_such_a_name(run: Run, gateway: Gateway, work: Path) -> None:
+    assert run("submit", "a cat", "-o", "猫.png", "--seed", "7", env=UTF_8).code == 0
+    rows = [{"prompt": "a cat", "seed": 7, "output": "a.png"}, {"prompt": "b", "output": "b.png"}]
+    (work / "list.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    ended = run("batch", "list.jsonl")
+    assert ended.code == 0, ended.said
+    assert gateway.posts() == 2
+    assert is_whole(work / "a.png")
+
+
 def test_one_such_job_is_exit_10(run: Run, gateway: Gateway, state: Path) -> None:
     assert run("submit", "a cat", "-o", "猫.png", env=UTF_8).code == 0
     ended = run("fetch", "1", "--wait", "--json")
