@@ -75,7 +75,7 @@ def read(source: BinaryIO) -> Found:
 
 
 def plan(file: Bounded, metadata: Metadata) -> Plan:
-    """Raises :class:`Damaged` or CannotExtend. The file may end where the pixels begin."""
+    """Raises :class:`Damaged` or CannotExtend."""
     layout = _scan(file)
     if len(layout.exif) > 1 or len(layout.xmp) > 1:
         raise CannotExtend("it has more than one EXIF or XMP segment")

@@ -53,10 +53,9 @@ def read(source: BinaryIO) -> Found:
     return Found("png", layout.width, layout.height, layout.texts, packets, comment)
 
 
-def plan(file: Bounded, metadata: Metadata, *, front: bool = False) -> Plan:
-    """Raises :class:`Damaged` or CannotExtend. ``front``: the file may end where the pixels begin; a packet
-    behind them is then not seen."""
-    layout = _scan(file, front=front)
+def plan(file: Bounded, metadata: Metadata) -> Plan:
+    """Raises :class:`Damaged` or CannotExtend."""
+    layout = _scan(file)
     metadata = metadata.fitting(sandbox=layout.sandbox)
     theirs = layout.packets[0][2] if layout.packets else None
     new = _itxt(XMP_KEYWORD, xmp.merged(theirs, metadata.properties))
@@ -83,7 +82,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def _scan(file: Bounded, *, front: bool = False) -> _Layout:
+def _scan(file: Bounded) -> _Layout:
     if file.at(0, 16) != SIGNATURE + b"\0\0\0\x0dIHDR":
         raise Damaged("The PNG file has no header.")
     layout = _Layout(*struct.unpack(">II", file.at(16, 8)))
@@ -95,8 +94,6 @@ def _scan(file: Bounded, *, front: bool = False) -> _Layout:
             raise Damaged("The PNG file makes no sense: a chunk is too long.")
         if kind in (b"IDAT", b"fcTL") and not layout.pixels:
             layout.pixels = at
-            if front:
-                break
         file.part(end)
         if kind in _TEXTS:
             _take_text(file, layout, at, length, kind)

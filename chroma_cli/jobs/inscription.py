@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 Level = Literal["full", "source-only", "none"]
 DEFAULT: Final[Level] = "full"
 
-#: So many bytes are waited for to see where the pixels begin.
-_LONGEST_FRONT: Final = 256 * 1024
-_PIECE: Final = 256 * 1024
-
 
 def prepare() -> None:
     """Load the formats; worth it ahead of time, for who has to wait anyway."""
@@ -71,60 +67,6 @@ def metadata_of(job: JobRow, level: Level, index: int = 0) -> Metadata | None:
     from chroma_cli.images import recipe
 
     return recipe.metadata(recipe_of(job, index), level)
-
-
-class Inscriber:
-    """A sink before a spool: puts the metadata in while the picture passes, where all of it stands before the
-    pixels. That spares the copy of :func:`copy`, which does it for any file.
-
-    ``done`` says whether it was put in, ``warnings`` what is worth one.
-    """
-
-    def __init__(self, spool: Spool, metadata: Metadata | None) -> None:
-        self._spool = spool
-        self._metadata = metadata
-        self._front: bytearray | None = bytearray()
-        #: The first bytes as they came, and how many stand in their place now.
-        self._came = b""
-        self._put = 0
-        self.done = False
-        self.warnings: tuple[str, ...] = ()
-
-    def write(self, data: bytes) -> None:
-        if self._metadata is None or self._front is None:
-            self._spool.write(data)
-            return
-        from chroma_cli.images import containers
-
-        self._front += data
-        front = bytes(self._front)
-        put = containers.embed_front(front, self._metadata)
-        if put is not None:
-            extended, self.warnings = put
-            self.done, self._front = True, None
-            self._came, self._put = front, len(extended)
-            self._spool.write(extended)
-        elif len(self._front) > _LONGEST_FRONT:
-            self.flush()
-
-    def reset(self) -> None:
-        self._spool.reset()
-        self._front, self.done, self.warnings = bytearray(), False, ()
-
-    def flush(self) -> None:
-        """Let go of bytes that wait for more; to be called at the end."""
-        if self._front:
-            self._spool.write(bytes(self._front))
-        self._front = None
-
-    def as_it_came(self, into: Spool) -> tuple[str, ...]:
-        """Write the picture without what was put in, when that is ``done``; nothing is worth a warning."""
-        into.write(self._came)
-        with self._spool.reader() as source:
-            source.seek(self._put)
-            while piece := source.read(_PIECE):
-                into.write(piece)
-        return ()
 
 
 def copy(ready: Spool, info: ImageInfo, metadata: Metadata, into: Spool) -> tuple[str, ...]:

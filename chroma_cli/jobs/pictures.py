@@ -15,11 +15,11 @@ from chroma_cli.clock import Deadline
 from chroma_cli.errors import BrokenImage, ChromaError, NotFound, OutputError, Unavailable
 from chroma_cli.images import decode, disk, spool, writer
 from chroma_cli.images.destination import Destination
-from chroma_cli.images.parts import CannotExtend, Metadata
+from chroma_cli.images.parts import CannotExtend
 from chroma_cli.images.spool import Spool
 from chroma_cli.images.writer import SavedFile
 from chroma_cli.jobs import inscription
-from chroma_cli.jobs.inscription import Inscriber, Level
+from chroma_cli.jobs.inscription import Level
 from chroma_cli.jobs.records import JobRow
 
 if TYPE_CHECKING:
@@ -202,25 +202,15 @@ class Pictures:
                     held.discard()
         url = self._address(job.sources[index])
         with self._spool(job, destination, index) as fresh:
-            sink = Inscriber(fresh, self._metadata(job, index))
-            info = self._downloaded(fresh, sink, url, deadline)
-            if not sink.done:
-                return self._settle(fresh, job, destination, info, url)
-            if info.late_packet:  # ours has to be joined to it, as is done in a copy of what came
-                plain, _ = self._copied(job, destination, index, sink.as_it_came)
-                if plain is not None:
-                    with plain:
-                        return self._settle(plain, job, destination, info, url)
-            saved = self._place(fresh, job, destination, info, url)
-            return replace(saved, warnings=(*saved.warnings, *sink.warnings))
+            info = self._downloaded(fresh, url, deadline)
+            return self._settle(fresh, job, destination, info, url)
 
     def _address(self, recorded: str) -> str:
         return self.client.base_url + recorded if recorded.startswith("/") else recorded
 
-    def _downloaded(self, fresh: Spool, sink: Inscriber, url: str, deadline: Deadline) -> decode.ImageInfo:
+    def _downloaded(self, fresh: Spool, url: str, deadline: Deadline) -> decode.ImageInfo:
         for left in reversed(range(_DOWNLOADS)):
-            self.client.download(url, sink, deadline=deadline)
-            sink.flush()
+            self.client.download(url, fresh, deadline=deadline)
             try:
                 return _check(fresh)
             except BrokenImage:
@@ -262,36 +252,21 @@ class Pictures:
             url=url,
         )
 
-    def _metadata(self, job: JobRow, index: int) -> Metadata | None:
-        return inscription.metadata_of(job, self.metadata or inscription.level_of(job), index)
-
     def _inscribed(
         self, ready: Spool, job: JobRow, destination: Destination, info: decode.ImageInfo
     ) -> tuple[Spool | None, tuple[str, ...]]:
         """A copy of the picture with its recipe in it; None, perhaps with a warning, where it stays as it
         came."""
-        metadata = self._metadata(job, ready.ordinal)
+        level = self.metadata or inscription.level_of(job)
+        metadata = inscription.metadata_of(job, level, ready.ordinal)
         if metadata is None:
             return None, ()
-        return self._copied(
-            job, destination, ready.ordinal, lambda into: inscription.copy(ready, info, metadata, into)
-        )
-
-    def _copied(
-        self,
-        job: JobRow,
-        destination: Destination,
-        index: int,
-        fill: Callable[[Spool], tuple[str, ...]],
-    ) -> tuple[Spool | None, tuple[str, ...]]:
-        """Another file for the same picture, with what ``fill`` writes; None, with a warning, where it cannot
-        be made."""
         try:
-            made = self._spool(job, destination, index)
+            made = self._spool(job, destination, ready.ordinal)
         except OutputError:
             return None, ("The picture is saved without its recipe: there was no room for a copy.",)
         try:
-            warnings = fill(made)
+            warnings = inscription.copy(ready, info, metadata, made)
         except (CannotExtend, OutputError, BrokenImage) as reason:
             made.discard()
             return None, (f"The picture is saved without its recipe: {str(reason).rstrip('.')}.",)

@@ -1,4 +1,4 @@
-"""The recipe is put into a picture while it comes; where that cannot be, it is put into a copy."""
+"""The recipe is put into a picture once it is checked, beside whatever words it came with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 from faultserver import Cut, Reply, gateway_script, tiny_png
 
 from chroma_cli.images import containers, recipe, xmp
-from chroma_cli.images.disk import create
 from chroma_cli.jobs import inscription
 
 PICTURE = tiny_png(1024, 1024)
@@ -37,30 +36,6 @@ def made(path: Path) -> None:
     assert recipe.recipe_of(path) is not None
 
 
-@pytest.fixture
-def spools(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The temp files that were made."""
-    seen: list[Path] = []
-
-    def noted(path: Path) -> int:
-        seen.append(path)
-        return create(path)
-
-    monkeypatch.setattr("chroma_cli.images.disk.create", noted)
-    return seen
-
-
-def parts(spools: list[Path]) -> int:
-    return len({path for path in spools if path.suffix == ".part" and "probe" not in path.name})
-
-
-def test_a_picture_is_written_once(life: Any, spools: list[Path]) -> None:
-    assert life("generate", "a red fox", "-o", "fox.png").code == 0
-    made(life.work / "fox.png")
-    assert life.shows(life.work / "fox.png")
-    assert parts(spools) == 1
-
-
 @pytest.mark.parametrize("behind", [False, True])
 def test_their_packet_is_joined_wherever_it_stands(life: Any, behind: bool) -> None:
     theirs = with_text(PICTURE, keyword=XMP_KEYWORD, text=THEIRS, behind=behind)
@@ -81,21 +56,13 @@ def test_their_packet_is_joined_wherever_it_stands(life: Any, behind: bool) -> N
     assert (life.work / "fox.png").read_bytes() == copy.getvalue()
 
 
-def test_other_words_behind_the_pixels_stay(life: Any, spools: list[Path]) -> None:
+def test_other_words_behind_the_pixels_stay(life: Any) -> None:
     theirs = with_text(PICTURE, keyword=b"Comment", text=b"hello", behind=True)
     gateway_script(life.server, png=theirs)
     assert life("generate", "a red fox", "-o", "fox.png").code == 0
     made(life.work / "fox.png")
     assert b"hello" in (life.work / "fox.png").read_bytes()
     assert life.downloads() == 1
-    assert parts(spools) == 1
-
-
-def test_a_long_head_is_not_waited_for(life: Any, spools: list[Path]) -> None:
-    gateway_script(life.server, png=tiny_png(1024, 1024, padding=1_500_000))
-    assert life("generate", "a red fox", "-o", "fox.png").code == 0
-    made(life.work / "fox.png")
-    assert parts(spools) == 2
 
 
 def test_a_cut_download_begins_anew(life: Any) -> None:

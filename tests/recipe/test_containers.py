@@ -199,30 +199,6 @@ def test_existing_metadata_stays(exiftool: Exiftool, image_format: str, endian: 
         assert image.getexif().get_ifd(0x8769)[0x927C] == b"maker note that must not move"
 
 
-@pytest.mark.parametrize("image_format", ["png", "jpeg"])
-@pytest.mark.parametrize("made", [picture, with_metadata], ids=["plain", "with metadata"])
-def test_the_front_of_a_file_is_enough(image_format: str, made: Callable[[str], bytes]) -> None:
-    """However much of it is here, and with the rest behind it, it comes to the same as the whole."""
-    before = made(image_format)
-    metadata = recipe.metadata(recipe_with(), "full")
-    whole = embedded(before, image_format, metadata)
-    lengths = [
-        count for count in range(0, len(before), 7) if containers.embed_front(before[:count], metadata)
-    ]
-    assert lengths and lengths == [*range(lengths[0], len(before), 7)]
-    for count in lengths:
-        put = containers.embed_front(before[:count], metadata)
-        assert put == (whole[: len(put[0])] if put else b"", ())
-        assert put is not None and put[0] + before[count:] == whole
-
-
-def test_the_front_of_other_files_is_not() -> None:
-    metadata = recipe.metadata(recipe_with(), "full")
-    assert containers.embed_front(picture("webp"), metadata) is None
-    assert containers.embed_front(b"<html>" * 100, metadata) is None
-    assert containers.embed_front(picture("png"), Metadata({xmp.RECIPE: "x" * 3_000_000})) is None
-
-
 def test_their_packet_is_kept_byte_for_byte() -> None:
     ours = xmp.merged(THEIRS, {xmp.SOURCE_TYPE: TRAINED_MODEL})
     at = THEIRS.index(b"</r:RDF>")
