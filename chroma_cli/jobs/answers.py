@@ -126,7 +126,7 @@ class Answers(ABC):
         """Sums over the rows of one gateway, or all."""
 
         def work(db: sqlite3.Connection) -> Totals:
-            query = "SELECT total(jobs), total(cost) FROM totals WHERE ?1 IS NULL OR base_url = ?1"
+            query = "SELECT total(jobs), total(cost) FROM totals WHERE base_url = coalesce(?, base_url)"
             jobs, cost = db.execute(query, (base_url,)).fetchone()
             # Sums of cents: what is beyond is rounding, which could show as -0.0.
             return Totals(int(jobs), abs(round(cost, 6)))
@@ -261,8 +261,8 @@ def by_request(db: sqlite3.Connection, request_id: str, base_url: str | None) ->
     """The newest job of that id. A gateway that gives out one id twice is no reason to lose a row, so ids
     are not forced to be unique."""
     query = (
-        "SELECT * FROM jobs INDEXED BY jobs_by_request WHERE request_id = ?1 "
-        "AND (?2 IS NULL OR base_url = ?2) ORDER BY number DESC LIMIT 1"
+        "SELECT * FROM jobs INDEXED BY jobs_by_request WHERE request_id = ? "
+        "AND base_url = coalesce(?, base_url) ORDER BY number DESC LIMIT 1"
     )
     return next(iter(decoded(db, query, (request_id, base_url))), None)
 
