@@ -1,30 +1,13 @@
-"""Pictures to save, and the pieces that saving takes."""
+"""A folder for pictures, and places planned in it."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from chroma_cli.images.destination import Destination, plan
-from chroma_cli.images.spool import Spool
-
-PictureMaker = Callable[..., bytes]
-
-
-def make_picture(image_format: str = "png", width: int = 64, height: int = 48, **options: object) -> bytes:
-    picture = Image.effect_noise((width, height), 40).convert("RGB")
-    buffer = io.BytesIO()
-    picture.save(buffer, image_format.upper(), **options)
-    return buffer.getvalue()
-
-
-@pytest.fixture
-def picture() -> PictureMaker:
-    return make_picture
 
 
 @pytest.fixture
@@ -59,17 +42,5 @@ def planned(folder: Path) -> Callable[..., Destination]:
         }
         settings.update(changes)
         return plan(output, values=values, **settings)  # type: ignore[arg-type]
-
-    return make
-
-
-@pytest.fixture
-def spooled(rescue: Path) -> Callable[..., Spool]:
-    """A spool that already holds these bytes."""
-
-    def make(destination: Destination, data: bytes, ordinal: int = 0, **more: object) -> Spool:
-        spool = Spool(destination, token="t0", ordinal=ordinal, rescue_dir=str(rescue), **more)  # type: ignore[arg-type]
-        spool.write(data)
-        return spool
 
     return make
