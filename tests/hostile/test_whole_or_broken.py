@@ -121,12 +121,12 @@ def test_what_is_broken_is_not(gateway, clock, chroma, work, kind) -> None:
 
 def test_junk_is_told_as_what_it_is(gateway, clock, chroma, work) -> None:
     assert saved(gateway, chroma, work, JUNK) == set()
-    for name, words in [("a page", "a web page"), ("json", "JSON text"), ("nothing", "nothing at all")]:
+    for name, words in [("a page", "web page"), ("json", "JSON"), ("nothing", "empty")]:
         gateway.behave()
         gateway.on("file", Reply(200, [], JUNK[name]), always=True)
         ended = chroma("generate", name, "--json")
         assert (ended.code, ended.error["charged"]) == (9, "yes")
-        assert words in ended.error["message"].replace("A web", "a web")
+        assert words in ended.error["message"]
 
 
 def test_an_interlaced_png_is_whole(gateway, clock, chroma, work) -> None:
