@@ -288,7 +288,7 @@ def test_what_cannot_be_synced_is_no_trouble(chroma, work, monkeypatch) -> None:
 
 
 def test_broken_bytes_of_a_blocking_call_are_kept_beside_the_target(gateway, chroma, work) -> None:
-    gateway.on("sync", Reply(200, [("Content-Type", "image/png")], picture(1)[:-20]), always=True)
+    gateway.on("sync", *(Reply(200, [("Content-Type", "image/png")], picture(n)[:-20]) for n in (1, 2, 3)))
     long = "ü" * 120 + "x.png"
     for name, kept in [("fox.png", "fox.png.broken"), ("fox.png", "fox-1.png.broken"), (long, None)]:
         ended = chroma("generate", "a fox", "-o", name, "--sync", "--json")
