@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["kit.plugin"]
 
-_TERMINAL = ("NO_COLOR", "FORCE_COLOR", "CI", "GITHUB_ACTIONS", "PY_COLORS", "COLUMNS", "LINES")
+_TERMINAL = ("NO_COLOR", "FORCE_COLOR", "PY_COLORS", "COLUMNS", "LINES")
+_CI = ("CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 # A busy machine is no reason to fail: speed belongs to the benchmarks.
@@ -31,7 +32,7 @@ if (
 def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Config and state below ``tmp_path``; no key, no switch, no proxy, a plain terminal."""
     for name in tuple(os.environ):  # noqa: TID251
-        if name.startswith(("CHROMA_", "SEGMIND_")) or name.upper() in (*_TERMINAL, *_PROXIES):
+        if name.startswith(("CHROMA_", "SEGMIND_")) or name.upper() in (*_TERMINAL, *_CI, *_PROXIES):
             monkeypatch.delenv(name)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("CHROMA_STATE_DIR", str(tmp_path / "state"))

@@ -31,7 +31,8 @@
 
 Fixtures: ``gateway`` (see :mod:`kit.gateway`), ``clock``, ``chroma``, ``process``, ``ledger_rows``,
 ``submitted``, ``killed_submit``,
-``work`` (the current folder), ``state``, ``config`` (writes the config file), ``made`` (one
+``work`` (the current folder), ``state``, ``config`` (writes the config file),
+``listing`` (a manifest), ``made`` (one
 picture), ``dry`` (a request that is not sent), ``recipe_of`` (a picture), ``exiftool``, ``guarded``
 (``chroma`` that also checks that no key leaks and nothing is hurt: :mod:`kit.guard`). What can go wrong on
 the wire is in :mod:`kit.wire`. The history of the account is at ``gateway.account_url``; ``Plan(seen=False)``

@@ -80,6 +80,18 @@ def chroma(work: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> Callable[..
 
 
 @pytest.fixture
+def listing(work: Path) -> Callable[..., Path]:
+    """``listing("fox", "owl", cfg=9)`` writes ``list.jsonl``, a manifest of ``fox.png`` and ``owl.png``."""
+
+    def write(*prompts: str, name: str = "list.jsonl", **more: Any) -> Path:
+        rows = [{"prompt": prompt, "output": f"{prompt}.png", **more} for prompt in prompts]
+        (work / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return work / name
+
+    return write
+
+
+@pytest.fixture
 def made(chroma: Callable[..., Ended]) -> Callable[..., Path]:
     """``made("a fox", "-o", "fox.png")`` is the path of one picture, made in this process."""
 
