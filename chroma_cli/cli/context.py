@@ -7,7 +7,7 @@ properties that need them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -276,7 +276,6 @@ class Run:
             self.check_stdout()
         request = order.request
         width, height = request.size
-        promised = self.book.promised()
         capacity.require_one(capacity.room())
         settled = destination.plan(
             order.output,
@@ -287,12 +286,12 @@ class Run:
             now=self.clock.wall(),
             size=(width, height),
             overwrite=bool(self.given.get("overwrite")),
-            promised=promised,
+            promised=self.book.promised(),
         )
-        self.check_place(settled, request, promised)
+        self.check_place(settled, request)
         return settled
 
-    def check_place(self, settled: Destination, request: ImageRequest, promised: Container[str]) -> None:
+    def check_place(self, settled: Destination, request: ImageRequest) -> None:
         """Try whether the pictures can be saved there. Raises OutputError."""
         import secrets
 
@@ -304,7 +303,6 @@ class Run:
             estimate=preflight.estimate_bytes(width, height, request.samples, request.image_format),
             token=secrets.token_hex(8),
             rescue_dir=str(self.settings.rescue_dir),
-            promised=promised,
         )
 
     def limits(self) -> tuple[Limit, ...]:

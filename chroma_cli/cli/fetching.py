@@ -245,7 +245,6 @@ class Task:
         if job.seed is not None:
             values["seed"] = job.seed
         samples = job.samples or max(1, len(job.sources))
-        promised = run.book.promised(job)
         planned = places.plan(
             self.output,
             cwd=str(Path.cwd()),
@@ -255,7 +254,7 @@ class Task:
             now=run.clock.wall(),
             size=known.size if known is not None else None,
             overwrite=self.overwrite,
-            promised=promised,
+            promised=run.book.promised(job),
         )
         width, height = known.size if known is not None else (1024, 1024)
         preflight.check(
@@ -263,7 +262,6 @@ class Task:
             estimate=preflight.estimate_bytes(width, height, samples, planned.image_format),
             token=job.token,
             rescue_dir=str(run.settings.rescue_dir),
-            promised=promised,
         )
         return planned
 

@@ -56,7 +56,7 @@ def resubmit(run: Run, ident: str) -> None:
     work = run.lifecycle
     destination = Destination.from_dict(old.destination) if old.destination else None
     if destination is not None:
-        run.check_place(destination, request, run.book.promised(old))
+        run.check_place(destination, request)
     job = work.intend(
         request,
         destination,

@@ -8,13 +8,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from chroma_cli.errors import OutputError, OutputExists
 from chroma_cli.images import disk
-from chroma_cli.images.destination import Destination, promise
+from chroma_cli.images.destination import Destination
 from chroma_cli.images.spool import havens, temp_name
 
 #: The longest text a late field can become: a request id as the gateway makes them, and a 64-bit seed.
@@ -36,13 +36,12 @@ def check(
     estimate: int,
     token: str,
     rescue_dir: str,
-    promised: Container[str] = (),
 ) -> None:
     """Find out, before anything is spent, whether the pictures can be saved there.
 
     ``estimate`` is in bytes for all pictures together; 0 where an earlier check has tried the folder. Raises
-    OutputExists for a file named outright that exists or is promised to another job, OutputError for
-    everything else that is in the way.
+    OutputExists for a file named outright that exists, OutputError for everything else that is in the way.
+    That it is promised to another job is found when the intent is written.
     """
     if destination.kind == "stdout":
         _check_havens(estimate, token, rescue_dir)
@@ -59,7 +58,7 @@ def check(
         _check_as_typed(destination, targets)
     if outright and not destination.overwrite:
         for path in targets:
-            _check_free(path, promised)
+            _check_free(path)
     share = -(-estimate // max(1, len(targets)))
     for folder in dict.fromkeys(target.parent for target in targets):
         names = [target.name for target in targets if target.parent == folder]
@@ -71,7 +70,7 @@ def check_again(destination: Destination) -> None:
     OutputExists."""
     if destination.kind == "file" and not destination.overwrite:
         for number in destination.numbers:
-            _check_free(destination.target(number), ())
+            _check_free(destination.target(number))
 
 
 def _check_as_typed(destination: Destination, targets: list[Path]) -> None:
@@ -83,7 +82,7 @@ def _check_as_typed(destination: Destination, targets: list[Path]) -> None:
     if destination.parsed.ending is not None:
         return
     if not destination.overwrite:
-        _check_free(typed, ())
+        _check_free(typed)
     elif typed.is_symlink():  # /dev/stdout while that is a file
         raise OutputError(f"{typed} is a link; the picture would not go there.", hint=_SAY_STDOUT)
 
@@ -98,12 +97,7 @@ def _check_name(path: Path) -> None:
         ) from error
 
 
-def _check_free(path: Path, promised: Container[str]) -> None:
-    if promised and promise(path) in promised:
-        raise OutputExists(
-            f"{path} is promised to a job whose picture is still to come.",
-            hint="Bring that one home with: chroma fetch --pending; or choose another name with -o.",
-        )
+def _check_free(path: Path) -> None:
     if disk.exists(path):
         dangling = not path.exists()
         raise OutputExists(f"{path} exists already{', as a link that leads nowhere' if dangling else ''}.")

@@ -456,10 +456,10 @@ class Entries(Answers):
         if highest is not None and highest > intent.expected_cost:
             intent = replace(intent, expected_cost=highest)
         budget.check(db, intent, limits, now, lambda row: row.owner == self._me or self.in_work(row))
-        if exclusive:
-            _check_places(db, intent.promised, None)
         for old in lost:
             self._change(db, old.number, None, {"state": "forgotten"})
+        if exclusive:
+            _check_places(db, intent.promised, None)
         columns = self._columns(intent, token, now)
         columns["run"] = next((limit.run for limit in limits if limit.run is not None), None)
         new = row_of(db, _insert_row(db, columns, intent.promised))
@@ -678,11 +678,15 @@ def _promise(db: sqlite3.Connection, number: int, paths: Sequence[str]) -> None:
 
 
 def _check_places(db: sqlite3.Connection, paths: Sequence[str], besides: int | None) -> None:
-    query = "SELECT job FROM promises WHERE path = ? AND job IS NOT ?"
+    query = (
+        "SELECT number, state = 'unknown' FROM promises JOIN jobs ON number = job"
+        " WHERE path = ? AND job IS NOT ?"
+    )
     found = [(path, db.execute(query, (to_json(path), besides)).fetchone()) for path in paths]
-    taken = [(path, row[0]) for path, row in found if row is not None]
+    taken = [(path, row) for path, row in found if row is not None]
     if taken:
-        raise PlacePromised((path for path, _ in taken), taken[0][1])
+        number, unknown = taken[0][1]
+        raise PlacePromised((path for path, _ in taken), number, unknown=bool(unknown))
 
 
 def _withdraw(db: sqlite3.Connection, token: str, now: float) -> None:

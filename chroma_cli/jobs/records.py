@@ -91,16 +91,24 @@ class LedgerIncomplete(ChromaError):
 class PlacePromised(OutputExists):
     """Another job that is not settled yet will write to one of these places.
 
-    ``paths`` are the places, ``promised_to`` is the number of that job.
+    ``paths`` are the places, ``promised_to`` is the number of that job; ``unknown``: there is nothing to
+    fetch of it.
     """
 
     type = "output_promised"
-    default_hint = "Choose another name with -o, or bring that job home first: chroma fetch --pending"
 
-    def __init__(self, paths: Iterable[str], promised_to: int) -> None:
+    def __init__(self, paths: Iterable[str], promised_to: int, *, unknown: bool = False) -> None:
         self.paths = frozenset(paths)
         self.promised_to = promised_to
-        super().__init__(f"{', '.join(sorted(self.paths))}: this place is promised to job {promised_to}.")
+        who = f"job {promised_to}"
+        first = f"bring its picture home first with: chroma fetch {promised_to}"
+        if unknown:
+            who += ", and nobody knows whether it was accepted"
+            first = f"settle that job with: chroma jobs --forget {promised_to}"
+        super().__init__(
+            f"{', '.join(sorted(self.paths))} is promised to {who}.",
+            hint=f"Choose another name with -o, or {first}",
+        )
 
 
 class PlaceTaken(OutputExists):

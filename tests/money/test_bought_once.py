@@ -293,6 +293,36 @@ def test_a_job_in_flight_that_nobody_works_on_is_taken_up(gateway, chroma, work)
     assert [path.name for path in work.iterdir()] == ["three.png"]
 
 
+@pytest.mark.parametrize("again", ["generate", "submit"])
+def test_the_same_command_again_takes_its_job_up(gateway, chroma, process, work, again):
+    fox = ("a fox", "--seed", "7", "-o", "one.png")
+    gateway.plan(polls=10**6)
+    with process.start("generate", *fox) as started:
+        eventually(lambda: gateway.requests("status"), "a job in flight")
+        started.kill()
+    gateway.finish()
+    ended = chroma(again, *fox)
+    assert ended.code == 0, ended.said
+    assert chroma("fetch", "--pending").code == 0
+    assert gateway.posts() == 1
+    assert gateway.whose(work / "one.png").prompt == "a fox"
+
+
+def test_the_same_command_after_a_lost_answer(gateway, chroma, work):
+    fox = ("generate", "a fox", "--seed", "7", "-o", "one.png")
+    gateway.on("submit", Lost(RESET))
+    assert chroma(*fox).code == 9
+    ended = chroma(*fox, "--json")
+    assert (ended.code, ended.error["type"], ended.error["charged"]) == (9, "outcome_unknown", "unknown")
+    ended = chroma("generate", "another fox", "-o", "one.png", "--json")
+    assert (ended.code, ended.error["type"]) == (10, "output_promised")
+    assert "jobs --forget 1" in ended.error["hint"] and "fetch" not in ended.error["hint"]
+    assert gateway.posts() == 1
+    assert chroma(*fox, "--resubmit-unknown").code == 0
+    assert gateway.posts() == 2
+    assert gateway.whose(work / "one.png").prompt == "a fox"
+
+
 def test_who_asks_for_a_saved_picture_again_buys_it(gateway, chroma, work):
     for name in ("one.png", "two.png"):
         assert chroma("generate", "a fox", "--seed", "7", "-o", name).code == 0

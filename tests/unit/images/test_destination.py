@@ -235,14 +235,6 @@ def test_a_name_without_ending_that_exists(
         checked(planned("knight"))
 
 
-def test_a_file_promised_to_another_job(planned: Planner, checked: Callable[..., None]) -> None:
-    promised = set(planned("k.png").promises())
-    with pytest.raises(OutputExists, match="promised") as caught:
-        checked(planned("k.png"), promised=promised)
-    assert "fetch --pending" in (caught.value.hint or "")
-    checked(planned("k.png", overwrite=True), promised=promised)
-
-
 def test_a_dangling_link_counts_as_a_file(
     planned: Planner, checked: Callable[..., None], folder: Path
 ) -> None:
