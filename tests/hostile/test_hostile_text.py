@@ -338,12 +338,17 @@ def harmless(terminal: Terminal) -> str:
     return seen
 
 
+TERMINAL = "\x1b]0;owned\x07\x9b2J" + MARKUP
+
+
 @pytest.mark.parametrize(
     ("where", "text"),
     [
-        ("prompt", MARKUP),
-        *((where, "\x1b]0;owned\x07\x9b2J" + MARKUP) for where in ("prompt", "error", "state", "option")),
-        *((where, "\x1b]0;owned\x07\x9b2J" + MARKUP) for where in ("file", "table", "inspect", "batch")),
+        pytest.param("prompt", MARKUP, id="prompt-markup"),
+        *(
+            pytest.param(where, TERMINAL, id=where)
+            for where in ("prompt", "error", "state", "option", "file", "table", "inspect", "batch")
+        ),
     ],
 )
 def test_on_a_terminal(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Iterator
 
 import httpx
 import pytest
 import segmind
+from kit import Programs, eventually
 from PIL import Image
 from segmind import InferenceFailed, InferenceTimeout, SegmindClient, SegmindError
-
-from chroma_cli.sandbox import magic
-from chroma_cli.sandbox.server import SandboxServer
-from chroma_cli.sandbox.world import WorldOptions
 
 PARAMETERS = {
     "prompt": "a young knight",
@@ -33,10 +31,22 @@ PARAMETERS = {
 }
 
 
+@contextlib.contextmanager
+def sandbox(latency: float) -> Iterator[str]:
+    """``chroma sandbox``, and its address as the SDK wants it."""
+    programs = Programs()
+    try:
+        server = programs.start("sandbox", "--latency", str(latency), "--rpm", "0")
+        url = eventually(lambda: server.out.partition("\n")[0], "its address")
+        yield f"{url}/v1"
+    finally:
+        programs.clear_up()
+
+
 @pytest.fixture(scope="module")
 def base_url() -> Iterator[str]:
-    with SandboxServer(options=WorldOptions(latency=0.05, rpm=0)) as server:
-        yield f"{server.base_url}/v1"
+    with sandbox(0.05) as url:
+        yield url
 
 
 @pytest.fixture
@@ -101,9 +111,9 @@ def test_a_bad_parameter_fails_the_job(client: SegmindClient) -> None:
 
 
 @pytest.mark.slow
-def test_deadline(base_url: str) -> None:
-    with SandboxServer(options=WorldOptions(latency=60)) as server:
-        client = SegmindClient(api_key="SG_sdk", base_url=f"{server.base_url}/v1")
+def test_deadline() -> None:
+    with sandbox(60) as url:
+        client = SegmindClient(api_key="SG_sdk", base_url=url)
         job = client.submit_async("chroma", **PARAMETERS)
         with pytest.raises(InferenceTimeout) as caught:
             job.wait(timeout=0.05, interval=0.05)
@@ -114,15 +124,15 @@ def test_deadline(base_url: str) -> None:
 
 @pytest.mark.slow
 def test_run_sync_gives_up_reading_before_a_slow_job_is_done() -> None:
-    with SandboxServer(options=WorldOptions(latency=60)) as server:
-        client = SegmindClient(api_key="SG_sdk", base_url=f"{server.base_url}/v1", timeout=0.3)
+    with sandbox(60) as url:
+        client = SegmindClient(api_key="SG_sdk", base_url=url, timeout=0.3)
         with pytest.raises(httpx.ReadTimeout):
             client.run_sync("chroma", **PARAMETERS)
         client._client.close()
 
 
 def test_errors_have_their_status(client: SegmindClient, base_url: str) -> None:
-    refused = SegmindClient(api_key=magic.REFUSED_KEY, base_url=base_url)
+    refused = SegmindClient(api_key="SG_0000000000000401", base_url=base_url)
     calls = {
         401: lambda: refused.submit_async("chroma", **PARAMETERS),
         404: lambda: client.submit_async("no-such-model", **PARAMETERS),

@@ -4,32 +4,77 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sandbox_bench import Bench
 
 from chroma_cli.request import schema
 from chroma_cli.sandbox import magic
-from chroma_cli.sandbox.state import Account
-from chroma_cli.sandbox.world import Call, Painting, SizeOf, World, WorldOptions
+from chroma_cli.sandbox.state import Account, Job
+from chroma_cli.sandbox.world import Call, Painting, Reply, SizeOf, World, WorldOptions
+
+
+@dataclass
+class Practice:
+    """A world in memory with a hand-moved clock."""
+
+    options: WorldOptions = field(default_factory=WorldOptions)
+    now: float = 1_700_000_000.0
+    jobs: dict[str, Job] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.account = Account(salt="salt", balance=self.options.credits)
+        self.world = World(self.options, self.account, self.jobs)
+
+    def call(self, method: str, path: str, body: bytes = b"", **headers: str) -> Reply:
+        named = {"x-api-key": "SG_test", "content-type": "application/json"}
+        named |= {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.world.answer(Call(method, path, named, body, "http://host:1"), self.now)
+
+    def submit(self, prompt: str = "a knight", version: str = "v2", **more: Any) -> Reply:
+        return self.call("POST", f"/{version}/chroma", json.dumps({"prompt": prompt, **more}).encode())
+
+    def accepted(self, prompt: str = "a knight", **more: Any) -> str:
+        reply = self.submit(prompt, **more)
+        assert reply.status == 200, reply
+        request_id = reply.body["request_id"]
+        assert isinstance(request_id, str)
+        return request_id
+
+    def status(self, request_id: str) -> Reply:
+        return self.call("GET", f"/v2/requests/{request_id}/status")
+
+    def result(self, request_id: str) -> Reply:
+        return self.call("GET", f"/v2/requests/{request_id}")
+
+
+@pytest.fixture
+def world() -> Practice:
+    return Practice()
+
+
+@pytest.fixture
+def make_world() -> Callable[..., Practice]:
+    return lambda **options: Practice(WorldOptions(**options))
+
 
 # --- the life of a job -------------------------------------------------------------------------------------
 
 
-def test_job_goes_from_queued_to_completed_and_is_charged_then(bench: Bench) -> None:
-    request_id = bench.accepted()
-    assert bench.status(request_id).body["status"] == "QUEUED"
-    bench.now += 1
-    processing = bench.status(request_id)
+def test_job_goes_from_queued_to_completed_and_is_charged_then(world: Practice) -> None:
+    request_id = world.accepted()
+    assert world.status(request_id).body["status"] == "QUEUED"
+    world.now += 1
+    processing = world.status(request_id)
     assert processing.body["status"] == "PROCESSING"
     assert "cost" not in processing.body["metrics"]
     assert processing.headers["x-remaining-credits"] == "25"
-    bench.now += 2.5
-    done = bench.status(request_id)
+    world.now += 2.5
+    done = world.status(request_id)
     assert done.body["status"] == "COMPLETED"
     assert "output" not in done.body
     metrics = done.body["metrics"]
@@ -42,66 +87,66 @@ def test_job_goes_from_queued_to_completed_and_is_charged_then(bench: Bench) -> 
     assert done.headers["x-remaining-credits"] == "24.945"
 
 
-def test_result_names_the_pictures(bench: Bench) -> None:
-    request_id = bench.accepted(samples=2, image_format="webp", seed=7)
-    bench.now += 4
-    body = bench.result(request_id).body
+def test_result_names_the_pictures(world: Practice) -> None:
+    request_id = world.accepted(samples=2, image_format="webp", seed=7)
+    world.now += 4
+    body = world.result(request_id).body
     assert body["seed"] == 7
     urls = [f"http://host:1/files/{request_id}/{n}.webp" for n in (1, 2)]
     assert body["output"] == urls
     assert [image["url"] for image in body["images"]] == urls
     assert all(isinstance(image["file_size"], SizeOf) for image in body["images"])
-    painting = bench.call("GET", f"/files/{request_id}/2.webp").body
+    painting = world.call("GET", f"/files/{request_id}/2.webp").body
     assert isinstance(painting, Painting)
     assert (painting.index, painting.content_type, painting.cut) == (1, "image/webp", False)
 
 
-def test_one_picture_is_one_url_and_base64_is_no_url(bench: Bench) -> None:
+def test_one_picture_is_one_url_and_base64_is_no_url(world: Practice) -> None:
     plain, inline, both = (
-        bench.accepted(),
-        bench.accepted(base64=True),
-        bench.accepted(base64=True, samples=2),
+        world.accepted(),
+        world.accepted(base64=True),
+        world.accepted(base64=True, samples=2),
     )
-    bench.now += 4
-    assert bench.result(plain).body["output"].endswith("/1.png")
-    assert isinstance(bench.result(inline).body["output"], Painting)
-    assert "images" not in bench.result(inline).body
-    assert [type(part) for part in bench.result(both).body["output"]] == [Painting, Painting]
+    world.now += 4
+    assert world.result(plain).body["output"].endswith("/1.png")
+    assert isinstance(world.result(inline).body["output"], Painting)
+    assert "images" not in world.result(inline).body
+    assert [type(part) for part in world.result(both).body["output"]] == [Painting, Painting]
 
 
-def test_the_poll_url_of_v1_answers_as_well(bench: Bench) -> None:
-    reply = bench.submit()
+def test_the_poll_url_of_v1_answers_as_well(world: Practice) -> None:
+    reply = world.submit()
     assert reply.body["status"] == "QUEUED"
     assert reply.body["poll_url"] == f"http://host:1/v1/requests/{reply.body['request_id']}"
     assert reply.headers["x-request-id"] == reply.body["request_id"]
-    bench.now += 4
+    world.now += 4
     path = reply.body["poll_url"].removeprefix("http://host:1")
-    assert bench.call("GET", path).body["status"] == "COMPLETED"
+    assert world.call("GET", path).body["status"] == "COMPLETED"
 
 
-def test_a_result_lasts_an_hour_and_its_file_a_week(bench: Bench) -> None:
-    request_id = bench.accepted()
+def test_a_result_lasts_an_hour_and_its_file_a_week(world: Practice) -> None:
+    request_id = world.accepted()
     file = f"/files/{request_id}/1.png"
-    assert bench.call("GET", file).status == 404  # not finished yet
-    bench.now += 3599
-    assert bench.result(request_id).status == 200
-    bench.now += 2
-    assert bench.status(request_id).status == 404
-    assert bench.result(request_id).status == 404
-    assert bench.world.answer(Call("GET", file), bench.now).status == 200  # without a key
-    bench.now += 7 * 86400
-    assert bench.call("GET", file).status == 404
+    assert world.call("GET", file).status == 404  # not finished yet
+    world.now += 3599
+    assert world.result(request_id).status == 200
+    world.now += 2
+    assert world.status(request_id).status == 404
+    assert world.result(request_id).status == 404
+    assert world.world.answer(Call("GET", file), world.now).status == 200  # without a key
+    world.now += 7 * 86400
+    assert world.call("GET", file).status == 404
 
 
 @pytest.mark.parametrize("ending", ["0.png", "2.png", "1.jpeg", "01.png", "1.png/", "1.gif", "99999999.png"])
-def test_files_that_do_not_exist(bench: Bench, ending: str) -> None:
-    request_id = bench.accepted()
-    bench.now += 4
-    assert bench.call("GET", f"/files/{request_id}/{ending}").status == 404
+def test_files_that_do_not_exist(world: Practice, ending: str) -> None:
+    request_id = world.accepted()
+    world.now += 4
+    assert world.call("GET", f"/files/{request_id}/{ending}").status == 404
 
 
-def test_ids_are_uuids_and_differ_between_worlds(bench: Bench) -> None:
-    ids = {bench.accepted() for _ in range(20)}
+def test_ids_are_uuids_and_differ_between_worlds(world: Practice) -> None:
+    ids = {world.accepted() for _ in range(20)}
     other = World(WorldOptions(), Account(salt="other", balance=25), {})
     reply = other.answer(
         Call(
@@ -113,15 +158,15 @@ def test_ids_are_uuids_and_differ_between_worlds(bench: Bench) -> None:
     assert all(len(one) == 36 and one[14] == "4" and one[19] in "89ab" for one in ids)
 
 
-def test_the_server_picks_a_seed_and_reports_it(bench: Bench) -> None:
+def test_the_server_picks_a_seed_and_reports_it(world: Practice) -> None:
     ids = [
-        bench.accepted(),
-        bench.accepted(seed=-1),
-        bench.accepted(seed=None),
-        bench.accepted(seed=2**63 - 1),
+        world.accepted(),
+        world.accepted(seed=-1),
+        world.accepted(seed=None),
+        world.accepted(seed=2**63 - 1),
     ]
-    bench.now += 4
-    seeds = [bench.result(one).body["seed"] for one in ids]
+    world.now += 4
+    seeds = [world.result(one).body["seed"] for one in ids]
     assert len(set(seeds)) == 4
     assert all(0 <= seed <= schema.SEED_DRAWN_MAX for seed in seeds[:3])
     assert seeds[3] == 2**63 - 1
@@ -130,18 +175,18 @@ def test_the_server_picks_a_seed_and_reports_it(bench: Bench) -> None:
 # --- v1 ----------------------------------------------------------------------------------------------------
 
 
-def test_v1_waits_then_delivers_with_headers(bench: Bench) -> None:
-    reply = bench.submit(version="v1", seed=5)
+def test_v1_waits_then_delivers_with_headers(world: Practice) -> None:
+    reply = world.submit(version="v1", seed=5)
     assert reply.waits_for is not None
     assert 2.85 <= reply.wait <= 3.15
-    final = bench.world.finish(reply.waits_for, bench.now)  # even where the wall clock stood still
+    final = world.world.finish(reply.waits_for, world.now)  # even where the wall clock stood still
     assert isinstance(final.body, Painting)
     assert final.headers["x-request-id"] == reply.waits_for
     assert final.headers["x-cost"] == "0.055"
     assert final.headers["x-seed-value"] == "5"
     assert final.headers["x-remaining-credits"] == "24.945"
     assert float(final.headers["x-generation-time"]) > 2
-    assert bench.result(reply.waits_for).status == 404  # there is nothing to fetch again
+    assert world.result(reply.waits_for).status == 404  # there is nothing to fetch again
 
 
 @pytest.mark.parametrize(
@@ -152,19 +197,19 @@ def test_v1_waits_then_delivers_with_headers(bench: Bench) -> None:
         ({"samples": 2, "base64": True}, {"images": 2}),
     ],
 )
-def test_v1_json_shapes(bench: Bench, more: dict[str, Any], shape: dict[str, int]) -> None:
-    reply = bench.submit(version="v1", **more)
+def test_v1_json_shapes(world: Practice, more: dict[str, Any], shape: dict[str, int]) -> None:
+    reply = world.submit(version="v1", **more)
     assert reply.waits_for is not None
-    body = bench.world.finish(reply.waits_for, bench.now + 5).body
+    body = world.world.finish(reply.waits_for, world.now + 5).body
     assert {key: len(value) if isinstance(value, list) else 1 for key, value in body.items()} == shape
 
 
-def test_v1_failure_is_a_422_with_a_terminal_status(bench: Bench) -> None:
-    reply = bench.submit("[sandbox:fail] x", version="v1")
+def test_v1_failure_is_a_422_with_a_terminal_status(world: Practice) -> None:
+    reply = world.submit("[sandbox:fail] x", version="v1")
     assert reply.waits_for is not None
-    final = bench.world.finish(reply.waits_for, bench.now + 5)
+    final = world.world.finish(reply.waits_for, world.now + 5)
     assert (final.status, final.body["status"]) == (422, "FAILED")
-    assert bench.account.balance == 25
+    assert world.account.balance == 25
 
 
 # --- what is refused ---------------------------------------------------------------------------------------
@@ -196,18 +241,18 @@ BAD = [
 
 
 @pytest.mark.parametrize("bad", BAD, ids=str)
-def test_bad_body_fails_the_job_in_v2_and_the_call_in_v1(bench: Bench, bad: dict[str, Any]) -> None:
+def test_bad_body_fails_the_job_in_v2_and_the_call_in_v1(world: Practice, bad: dict[str, Any]) -> None:
     name = list(bad)[-1]
-    refused = bench.submit(version="v1", **bad)
+    refused = world.submit(version="v1", **bad)
     assert refused.status == 400
     assert name in refused.body["error"]
-    request_id = bench.accepted(**bad)
-    bench.now += 1
-    for reply in (bench.status(request_id), bench.result(request_id)):
+    request_id = world.accepted(**bad)
+    world.now += 1
+    for reply in (world.status(request_id), world.result(request_id)):
         assert reply.status == 422
         assert reply.body["status"] == "FAILED"
         assert name in reply.body["error"]
-    assert bench.account.balance == 25
+    assert world.account.balance == 25
 
 
 GOOD = [
@@ -222,15 +267,15 @@ GOOD = [
 
 
 @pytest.mark.parametrize("good", GOOD, ids=str)
-def test_good_bodies(bench: Bench, good: dict[str, Any]) -> None:
-    request_id = bench.accepted(**good)
-    bench.now += 4
-    assert bench.result(request_id).body["status"] == "COMPLETED"
+def test_good_bodies(world: Practice, good: dict[str, Any]) -> None:
+    request_id = world.accepted(**good)
+    world.now += 4
+    assert world.result(request_id).body["status"] == "COMPLETED"
 
 
-def test_the_size_is_that_of_the_ratio(bench: Bench) -> None:
-    request_id = bench.accepted(aspect_ratio="9:21 portrait 640x1536", width=1024, height=1024)
-    request = bench.jobs[request_id].request
+def test_the_size_is_that_of_the_ratio(world: Practice) -> None:
+    request_id = world.accepted(aspect_ratio="9:21 portrait 640x1536", width=1024, height=1024)
+    request = world.jobs[request_id].request
     assert (request["width"], request["height"]) == (640, 1536)
 
 
@@ -253,46 +298,46 @@ def test_the_size_is_that_of_the_ratio(bench: Bench) -> None:
         b"[" * 100_000,
     ],
 )
-def test_unreadable_bodies_are_400_at_once(bench: Bench, version: str, body: bytes) -> None:
-    reply = bench.call("POST", f"/{version}/chroma", body)
+def test_unreadable_bodies_are_400_at_once(world: Practice, version: str, body: bytes) -> None:
+    reply = world.call("POST", f"/{version}/chroma", body)
     assert reply.status == 400
     assert reply.body["error"]
-    assert not bench.jobs
+    assert not world.jobs
 
 
-def test_content_type(bench: Bench) -> None:
+def test_content_type(world: Practice) -> None:
     for kind in ("text/plain", "", "application/jsonx"):
-        reply = bench.call("POST", "/v2/chroma", b'{"prompt": "a"}', content_type=kind)
+        reply = world.call("POST", "/v2/chroma", b'{"prompt": "a"}', content_type=kind)
         assert (reply.status, reply.body["error"]) == (406, "Invalid content type")
     assert (
-        bench.call(
+        world.call(
             "POST", "/v2/chroma", b'{"prompt": "a"}', content_type="Application/JSON; charset=utf-8"
         ).status
         == 200
     )
 
 
-def test_keys(bench: Bench) -> None:
+def test_keys(world: Practice) -> None:
     path = "/v1/get-user-credits"
     for key in ("", "  "):
-        refused = bench.call("GET", path, x_api_key=key)
+        refused = world.call("GET", path, x_api_key=key)
         assert refused.status == 401
         assert "x-api-key" in refused.body["error"]
         assert "Missing" in refused.body["error"]
-    assert bench.world.answer(Call("GET", path, {"authorization": "Bearer SG_1"}), 1.0).status == 401
-    assert bench.call("GET", path, x_api_key=magic.REFUSED_KEY).status == 401
-    assert bench.call("GET", path, x_api_key=magic.FORBIDDEN_KEY).status == 200
-    assert bench.call("POST", "/v2/chroma", b'{"prompt": "a"}', x_api_key=magic.FORBIDDEN_KEY).status == 403
-    no_record = bench.call("GET", path, x_api_key=magic.NO_BALANCE_KEY)
+    assert world.world.answer(Call("GET", path, {"authorization": "Bearer SG_1"}), 1.0).status == 401
+    assert world.call("GET", path, x_api_key=magic.REFUSED_KEY).status == 401
+    assert world.call("GET", path, x_api_key=magic.FORBIDDEN_KEY).status == 200
+    assert world.call("POST", "/v2/chroma", b'{"prompt": "a"}', x_api_key=magic.FORBIDDEN_KEY).status == 403
+    no_record = world.call("GET", path, x_api_key=magic.NO_BALANCE_KEY)
     assert (no_record.status, no_record.body["error"]) == (404, "No credits found for the user")
-    assert bench.call("GET", path).body == {"credits": 25.0, "free-credits": 0.0}
+    assert world.call("GET", path).body == {"credits": 25.0, "free-credits": 0.0}
 
 
 @pytest.mark.parametrize(
     "path", ["/", "/v3/chroma", "/v2/chromas", "/v2/chroma/", "/v2", "/v2/requests/a b", "/x" * 900]
 )
-def test_unknown_paths_are_404_json(bench: Bench, path: str) -> None:
-    reply = bench.call("POST", path, b'{"prompt": "a"}')
+def test_unknown_paths_are_404_json(world: Practice, path: str) -> None:
+    reply = world.call("POST", path, b'{"prompt": "a"}')
     assert reply.status == 404
     assert reply.body["error"]
 
@@ -308,8 +353,8 @@ def test_unknown_paths_are_404_json(bench: Bench, path: str) -> None:
         ("POST", "/files/abc/1.png", "GET, HEAD"),
     ],
 )
-def test_wrong_verb_is_405_html(bench: Bench, method: str, path: str, allowed: str) -> None:
-    reply = bench.call(method, path)
+def test_wrong_verb_is_405_html(world: Practice, method: str, path: str, allowed: str) -> None:
+    reply = world.call(method, path)
     assert reply.status == 405
     assert reply.html is not None
     assert reply.html.startswith("<html>")
@@ -319,53 +364,53 @@ def test_wrong_verb_is_405_html(bench: Bench, method: str, path: str, allowed: s
 # --- money and the rate ------------------------------------------------------------------------------------
 
 
-def test_running_jobs_reserve_their_cost(make_bench: Callable[..., Bench]) -> None:
-    bench = make_bench(credits=0.12)
-    bench.accepted()
-    bench.accepted()
-    refused = bench.submit()
+def test_running_jobs_reserve_their_cost(make_world: Callable[..., Practice]) -> None:
+    world = make_world(credits=0.12)
+    world.accepted()
+    world.accepted()
+    refused = world.submit()
     assert (refused.status, refused.body) == (406, {"error": "Insufficient credits"})
     assert refused.headers["x-remaining-credits"] == "0.12"
-    bench.now += 4
-    assert bench.call("GET", "/v1/get-user-credits").body["credits"] == 0.01
+    world.now += 4
+    assert world.call("GET", "/v1/get-user-credits").body["credits"] == 0.01
 
 
-def test_the_price(bench: Bench) -> None:
-    cheap = bench.accepted(aspect_ratio="custom", width=768, height=768, steps=10, samples=3)
-    large = bench.accepted(aspect_ratio="custom", width=2048, height=2048, steps=60)
-    assert bench.jobs[cheap].cost == 0.165
-    assert bench.jobs[large].cost == 0.33
-    bench.now += 4
-    assert bench.call("GET", "/v1/get-user-credits").body["credits"] == pytest.approx(25 - 0.495)
+def test_the_price(world: Practice) -> None:
+    cheap = world.accepted(aspect_ratio="custom", width=768, height=768, steps=10, samples=3)
+    large = world.accepted(aspect_ratio="custom", width=2048, height=2048, steps=60)
+    assert world.jobs[cheap].cost == 0.165
+    assert world.jobs[large].cost == 0.33
+    world.now += 4
+    assert world.call("GET", "/v1/get-user-credits").body["credits"] == pytest.approx(25 - 0.495)
 
 
-def test_the_balance_is_full_again_after_a_day(make_bench: Callable[..., Bench]) -> None:
-    bench = make_bench(credits=0.06)
-    bench.accepted()
-    bench.now += 4
-    assert bench.submit().status == 406
-    bench.now += 86400
-    assert bench.submit().status == 200
+def test_the_balance_is_full_again_after_a_day(make_world: Callable[..., Practice]) -> None:
+    world = make_world(credits=0.06)
+    world.accepted()
+    world.now += 4
+    assert world.submit().status == 406
+    world.now += 86400
+    assert world.submit().status == 200
 
 
-def test_rate_limit(make_bench: Callable[..., Bench]) -> None:
-    bench = make_bench(rpm=3)
-    request_id = bench.accepted()
-    assert bench.status(request_id).status == 200
-    assert bench.call("GET", "/v1/get-user-credits").status == 200
-    bench.now += 20
-    limited = bench.status(request_id)
+def test_rate_limit(make_world: Callable[..., Practice]) -> None:
+    world = make_world(rpm=3)
+    request_id = world.accepted()
+    assert world.status(request_id).status == 200
+    assert world.call("GET", "/v1/get-user-credits").status == 200
+    world.now += 20
+    limited = world.status(request_id)
     assert limited.status == 429
     reset = datetime.fromisoformat(limited.headers["x-rate-limit-reset-at-utc"]).timestamp()
-    assert reset == pytest.approx(bench.now + 40, abs=0.01)
-    assert bench.call("GET", f"/files/{request_id}/1.png").status == 200  # files are elsewhere
-    bench.now = reset + 0.01
-    assert bench.status(request_id).status == 200
+    assert reset == pytest.approx(world.now + 40, abs=0.01)
+    assert world.call("GET", f"/files/{request_id}/1.png").status == 200  # files are elsewhere
+    world.now = reset + 0.01
+    assert world.status(request_id).status == 200
 
 
-def test_no_rate_limit(make_bench: Callable[..., Bench]) -> None:
-    bench = make_bench(rpm=0)
-    assert {bench.call("GET", "/v1/get-user-credits").status for _ in range(2000)} == {200}
+def test_no_rate_limit(make_world: Callable[..., Practice]) -> None:
+    world = make_world(rpm=0)
+    assert {world.call("GET", "/v1/get-user-credits").status for _ in range(2000)} == {200}
 
 
 @pytest.mark.parametrize(
@@ -390,106 +435,106 @@ def test_options_that_make_no_sense(wrong: dict[str, Any]) -> None:
         ("server-error", 500, "error"),
     ],
 )
-def test_refusing_words(bench: Bench, word: str, status: int, text: str) -> None:
+def test_refusing_words(world: Practice, word: str, status: int, text: str) -> None:
     for version in ("v1", "v2"):
-        reply = bench.submit(f"a knight [SANDBOX:{word}]", version=version)
+        reply = world.submit(f"a knight [SANDBOX:{word}]", version=version)
         assert reply.status == status
         assert text in reply.body["error"]
-    assert not bench.jobs
+    assert not world.jobs
 
 
 @pytest.mark.parametrize(("word", "text"), [("fail", "failed"), ("block", "blocked")])
-def test_failing_words(bench: Bench, word: str, text: str) -> None:
-    request_id = bench.accepted(f"[sandbox:{word}]")
-    bench.now += 1
-    assert bench.status(request_id).body["status"] == "PROCESSING"
-    bench.now += 3
-    reply = bench.status(request_id)
+def test_failing_words(world: Practice, word: str, text: str) -> None:
+    request_id = world.accepted(f"[sandbox:{word}]")
+    world.now += 1
+    assert world.status(request_id).body["status"] == "PROCESSING"
+    world.now += 3
+    reply = world.status(request_id)
     assert reply.status == 422
     assert text in reply.body["error"]
     assert reply.body["metrics"]["cost"] == 0
-    assert bench.account.balance == 25
+    assert world.account.balance == 25
 
 
-def test_slow(bench: Bench) -> None:
-    request_id = bench.accepted("[sandbox:slow]")
-    bench.now += 28
-    assert bench.status(request_id).body["status"] == "PROCESSING"
-    bench.now += 4
-    assert bench.status(request_id).body["status"] == "COMPLETED"
+def test_slow(world: Practice) -> None:
+    request_id = world.accepted("[sandbox:slow]")
+    world.now += 28
+    assert world.status(request_id).body["status"] == "PROCESSING"
+    world.now += 4
+    assert world.status(request_id).body["status"] == "COMPLETED"
 
 
-def test_rate_limit_word_refuses_twice_then_accepts_and_starts_over(bench: Bench) -> None:
+def test_rate_limit_word_refuses_twice_then_accepts_and_starts_over(world: Practice) -> None:
     for _ in range(2):
         for expected in (429, 429, 200):
-            reply = bench.submit("[sandbox:rate-limit] a")
+            reply = world.submit("[sandbox:rate-limit] a")
             assert reply.status == expected
             if expected == 429:
                 reset = datetime.fromisoformat(reply.headers["x-rate-limit-reset-at-utc"]).timestamp()
-                assert reset == pytest.approx(bench.now + 2, abs=0.01)
-    assert bench.submit("[sandbox:rate-limit] another prompt").status == 429
-    assert len(bench.jobs) == 2
+                assert reset == pytest.approx(world.now + 2, abs=0.01)
+    assert world.submit("[sandbox:rate-limit] another prompt").status == 429
+    assert len(world.jobs) == 2
 
 
-def test_hiccup(bench: Bench) -> None:
-    assert [bench.submit("[sandbox:hiccup]").status for _ in range(4)] == [503, 200, 503, 200]
+def test_hiccup(world: Practice) -> None:
+    assert [world.submit("[sandbox:hiccup]").status for _ in range(4)] == [503, 200, 503, 200]
 
 
-def test_answers_that_get_lost_leave_a_job(bench: Bench) -> None:
-    assert bench.submit("[sandbox:lost]").drop
-    gateway = bench.submit("[sandbox:bad-gateway]")
+def test_answers_that_get_lost_leave_a_job(world: Practice) -> None:
+    assert world.submit("[sandbox:lost]").drop
+    gateway = world.submit("[sandbox:bad-gateway]")
     assert gateway.status == 502
     assert gateway.html
-    no_id = bench.submit("[sandbox:no-id]")
+    no_id = world.submit("[sandbox:no-id]")
     assert (no_id.status, "request_id" in no_id.body) == (200, False)
-    assert len(bench.jobs) == 3
-    bench.now += 4
-    assert bench.call("GET", "/v1/get-user-credits").body["credits"] == 24.835
+    assert len(world.jobs) == 3
+    world.now += 4
+    assert world.call("GET", "/v1/get-user-credits").body["credits"] == 24.835
 
 
-def test_expired(bench: Bench) -> None:
-    assert bench.status(bench.accepted("[sandbox:expired]")).status == 404
+def test_expired(world: Practice) -> None:
+    assert world.status(world.accepted("[sandbox:expired]")).status == 404
 
 
-def test_broken(bench: Bench) -> None:
-    always, once = bench.accepted("[sandbox:broken]"), bench.accepted("[sandbox:broken-once]", samples=2)
-    bench.now += 4
-    assert [bench.call("GET", f"/files/{always}/1.png").body.cut for _ in range(3)] == [True] * 3
-    assert [bench.call("GET", f"/files/{once}/1.png").body.cut for _ in range(3)] == [True, False, False]
-    assert bench.call("GET", f"/files/{once}/2.png").body.cut
+def test_broken(world: Practice) -> None:
+    always, once = world.accepted("[sandbox:broken]"), world.accepted("[sandbox:broken-once]", samples=2)
+    world.now += 4
+    assert [world.call("GET", f"/files/{always}/1.png").body.cut for _ in range(3)] == [True] * 3
+    assert [world.call("GET", f"/files/{once}/1.png").body.cut for _ in range(3)] == [True, False, False]
+    assert world.call("GET", f"/files/{once}/2.png").body.cut
 
 
-def test_wrong_size_and_format(bench: Bench) -> None:
-    request_id = bench.accepted("[sandbox:wrong-size] [sandbox:wrong-format]")
-    bench.now += 4
-    painting = bench.call("GET", f"/files/{request_id}/1.png").body
+def test_wrong_size_and_format(world: Practice) -> None:
+    request_id = world.accepted("[sandbox:wrong-size] [sandbox:wrong-format]")
+    world.now += 4
+    painting = world.call("GET", f"/files/{request_id}/1.png").body
     assert painting.content_type == "image/png"
     assert painting.request["image_format"] == "jpeg"
     assert (painting.request["aspect_ratio"], painting.request["width"]) == ("custom", 768)
 
 
-def test_terse(bench: Bench) -> None:
-    request_id = bench.accepted("[sandbox:terse]")
-    bench.now += 4
-    assert set(bench.result(request_id).body) == {"request_id", "status", "output"}
+def test_terse(world: Practice) -> None:
+    request_id = world.accepted("[sandbox:terse]")
+    world.now += 4
+    assert set(world.result(request_id).body) == {"request_id", "status", "output"}
 
 
-def test_flaky_fails_two_in_five_but_never_five_in_a_row(make_bench: Callable[..., Bench]) -> None:
-    bench = make_bench(rpm=0)
-    request_id = bench.accepted("[sandbox:flaky]")
-    bench.now += 4
-    good = [(reply := bench.status(request_id)).status == 200 and not reply.drop for _ in range(600)]
+def test_flaky_fails_two_in_five_but_never_five_in_a_row(make_world: Callable[..., Practice]) -> None:
+    world = make_world(rpm=0)
+    request_id = world.accepted("[sandbox:flaky]")
+    world.now += 4
+    good = [(reply := world.status(request_id)).status == 200 and not reply.drop for _ in range(600)]
     assert 0.5 < sum(good) / len(good) < 0.7
     runs = "".join("." if one else "x" for one in good)
     assert "xxxxx" not in runs
     kinds = {
-        (reply.status, reply.drop, reply.html is not None) for reply in map(bench.status, [request_id] * 200)
+        (reply.status, reply.drop, reply.html is not None) for reply in map(world.status, [request_id] * 200)
     }
     assert kinds >= {(500, False, False), (502, False, True), (503, False, False), (200, True, False)}
 
 
-def test_an_unknown_word_is_refused_with_the_known_ones(bench: Bench) -> None:
-    reply = bench.submit("[sandbox:fial]")
+def test_an_unknown_word_is_refused_with_the_known_ones(world: Practice) -> None:
+    reply = world.submit("[sandbox:fial]")
     assert reply.status == 400
     assert "fial" in reply.body["error"]
     assert "fail" in reply.body["error"]
@@ -523,29 +568,29 @@ def _sendable(part: object) -> object:
     st.dictionaries(NAMES, VALUES, max_size=8), st.sampled_from(magic.MAGIC), st.sampled_from(["v1", "v2"])
 )
 def test_any_body_gets_an_answer(body: dict[str, Any], word: magic.Magic, version: str) -> None:
-    bench = Bench()
+    world = Practice()
     if isinstance(body.get("prompt"), str):
         body["prompt"] += word.token
-    reply = bench.call("POST", f"/{version}/chroma", json.dumps(body).encode())
+    reply = world.call("POST", f"/{version}/chroma", json.dumps(body).encode())
     json.dumps(reply.body, default=_sendable)
-    bench.now += 40
-    for job in list(bench.jobs.values()):
+    world.now += 40
+    for job in list(world.jobs.values()):
         for path in (f"/v2/requests/{job.id}/status", f"/v2/requests/{job.id}"):
-            json.dumps(bench.call("GET", path).body, default=_sendable)
-        json.dumps(bench.world.finish(job.id, bench.now).body, default=_sendable)
+            json.dumps(world.call("GET", path).body, default=_sendable)
+        json.dumps(world.world.finish(job.id, world.now).body, default=_sendable)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 5), st.booleans(), st.integers(1, 3)), max_size=25), st.floats(0, 1.5))
 def test_money_goes_only_for_what_completed(steps: list[tuple[float, bool, int]], credits: float) -> None:
-    bench = Bench(WorldOptions(credits=credits))
+    world = Practice(WorldOptions(credits=credits))
     for pause, fails, samples in steps:
-        bench.now += pause
-        bench.submit("[sandbox:fail]" if fails else "fine", samples=samples)
-        assert bench.account.balance >= -1e-6
-        assert bench.account.available >= -1e-6
-    bench.now += 10
-    bench.call("GET", "/v1/get-user-credits")
-    spent = sum(job.cost for job in bench.jobs.values() if job.failure is None)
-    assert bench.account.balance == pytest.approx(credits - spent, abs=1e-4)
-    assert bench.account.open == []
+        world.now += pause
+        world.submit("[sandbox:fail]" if fails else "fine", samples=samples)
+        assert world.account.balance >= -1e-6
+        assert world.account.available >= -1e-6
+    world.now += 10
+    world.call("GET", "/v1/get-user-credits")
+    spent = sum(job.cost for job in world.jobs.values() if job.failure is None)
+    assert world.account.balance == pytest.approx(credits - spent, abs=1e-4)
+    assert world.account.open == []
