@@ -46,7 +46,7 @@ def read_only(place: Path) -> Iterator[Path]:
         finally:
             place.chmod(0o700)
         return
-    with small_disk(place, "1m") as disk:
+    with small_disk(place, "16m") as disk:
         remount = ["mount", "-o", "remount,ro", str(disk)]
         if subprocess.run(remount, capture_output=True).returncode != 0:
             pytest.skip("no read-only mount here")

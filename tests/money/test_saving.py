@@ -7,14 +7,14 @@ import errno
 import os
 import shutil
 import stat
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kit import PASS, Reply, is_whole, picture
+from kit.disk import read_only
 
 pytestmark = pytest.mark.usefixtures("clock")
 
@@ -95,7 +95,7 @@ def test_a_picture_is_on_the_disk_before_it_has_its_name(chroma, work, monkeypat
     ]
 
 
-@pytest.mark.parametrize("kind", ["file", "folder", "dangling link"])
+@pytest.mark.parametrize("kind", ["file", "folder", "fifo", "dangling link"])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_what_appears_meanwhile_is_not_touched(chroma, work, meanwhile, kind, overwrite) -> None:
     def appear() -> None:
@@ -103,6 +103,8 @@ def test_what_appears_meanwhile_is_not_touched(chroma, work, meanwhile, kind, ov
             (work / "fox.png").mkdir()
         elif kind == "file":
             (work / "fox.png").write_bytes(b"theirs")
+        elif kind == "fifo":
+            os.mkfifo(work / "fox.png")
         else:
             (work / "fox.png").symlink_to("nowhere")
         (work / "fox-1.png").symlink_to("nowhere")
@@ -115,7 +117,14 @@ def test_what_appears_meanwhile_is_not_touched(chroma, work, meanwhile, kind, ov
     assert (ended.code, files_of(ended)) == (10, ["fox-2.png"])
     assert str(work / "fox.png") in ended.error["message"]
     assert is_whole(work / "fox-2.png")
-    assert (work / "fox.png").is_dir() or (work / "fox.png").is_symlink() or kind == "file"
+    there = os.lstat(work / "fox.png").st_mode
+    looks = {
+        "folder": stat.S_ISDIR,
+        "file": stat.S_ISREG,
+        "fifo": stat.S_ISFIFO,
+        "dangling link": stat.S_ISLNK,
+    }
+    assert looks[kind](there)
     assert kind != "file" or (work / "fox.png").read_bytes() == b"theirs"
     assert not (work / "nowhere").exists()
 
@@ -262,6 +271,25 @@ def test_a_folder_that_is_deleted_meanwhile(chroma, work, meanwhile, rescued) ->
     assert chroma("fetch", "--pending").paths == [work / "sub" / "fox.png"]
 
 
+def test_where_no_state_can_be_kept_the_picture_goes_to_the_temporary_folder(
+    gateway, process, work, tmp_path, state
+) -> None:
+    state.write_bytes(b"in the way")
+    (tmp_path / "temp").mkdir()
+    (work / "sub").mkdir()
+    with gateway.hold("file") as hold:
+        env = {"TMPDIR": str(tmp_path / "temp")}
+        started = process.start("generate", "a fox", "-o", "sub/fox.png", "--json", env=env)
+        hold.wait()
+        shutil.rmtree(work / "sub")
+        (work / "sub").write_bytes(b"in the way")
+    ended = started.end()
+    assert (ended.code, ended.error["charged"]) == (10, "yes"), ended.said
+    [kept] = [path for path in (tmp_path / "temp").rglob("*.png") if path.is_file()]
+    assert is_whole(kept)
+    assert str(kept) in ended.error["message"]
+
+
 def test_pictures_that_are_kept_do_not_replace_each_other(gateway, chroma, work, state, rescued) -> None:
     def block(_: Any) -> Any:
         with contextlib.suppress(OSError):
@@ -311,31 +339,13 @@ def test_bytes_that_stdout_does_not_take_are_kept(gateway, process, rescued) -> 
     assert str(kept) in ended.err
 
 
-# --- real disks ------------------------------------------------------------------------------------------
+# --- a disk that cannot be written -----------------------------------------------------------------------
 
 
-@pytest.fixture
-def small_disk(work: Path) -> Iterator[Path]:
-    """A real file system of eight megabytes."""
-    place = work / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(place)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("may not mount a small disk here")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def test_a_disk_without_room_and_one_that_is_read_only(gateway, chroma, small_disk) -> None:
-    (small_disk / "filler").write_bytes(b"x" * 7_500_000)
-    ended = chroma("generate", "a fox", "-o", "small/fox.png", "--json")
-    assert (ended.code, ended.error["charged"]) == (10, "no")
-    assert "full" in ended.error["message"]
-    (small_disk / "filler").unlink()
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    for output in ("small/fox.png", "small/sub/fox.png"):
-        ended = chroma("generate", "a fox", "-o", output, "--json")
-        assert (ended.code, ended.error["charged"]) == (10, "no")
-        assert "read-only" in ended.error["message"]
+def test_a_read_only_folder_is_seen_before_anything_is_spent(gateway, chroma, work) -> None:
+    with read_only(work / "disk"):
+        for output in ("disk/fox.png", "disk/sub/fox.png", "disk/"):
+            ended = chroma("generate", "a fox", "-o", output, "--json")
+            assert (ended.code, ended.error["charged"]) == (10, "no")
+            assert "read-only" in ended.error["message"] or "permission" in ended.error["message"]
     assert gateway.requests() == []
-    assert listing(small_disk) == []
