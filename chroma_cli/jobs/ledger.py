@@ -33,7 +33,6 @@ from chroma_cli.jobs.entries import Entries
 from chroma_cli.jobs.owner import Owner
 from chroma_cli.jobs.records import JobRow, LedgerIncomplete, LedgerUnusable, Reason
 from chroma_cli.jobs.salvage import READ_IN_FULL, Salvage, read_rows, write_rows
-from chroma_cli.jobs.together import Wish, Wishes, fulfil
 
 Result = TypeVar("Result")
 FileId = tuple[int, int]
@@ -92,7 +91,6 @@ class Ledger(Entries):
         self._me = owner or Owner.current()
         self._patience = patience
         self._turn = threading.RLock()
-        self._wishes = Wishes()
         self._connection: sqlite3.Connection | None = None
         self._opened: FileId | None = None
         #: The file that was opened first.
@@ -141,29 +139,7 @@ class Ledger(Entries):
         return self._run("BEGIN", work)
 
     def _write(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        wish = Wish(work)
-        try:
-            self._wishes.add(wish)
-            wish.wait()
-            if not wish.done:
-                with self._turn:
-                    self._write_together(self._wishes.with_others(wish))
-        finally:
-            self._wishes.remove(wish)
-        result: Result = wish.result()
-        return result
-
-    def _write_together(self, wishes: list[Wish]) -> None:
-        """The first wish is of this thread, the others are of threads that wait for their turn."""
-        try:
-            outcomes = self._run("BEGIN IMMEDIATE", lambda db: fulfil(db, wishes))
-        except LedgerUnusable as trouble:
-            outcomes = [(trouble, True)] * len(wishes)
-        except BaseException:
-            self._wishes.give_back(wishes[1:])
-            raise
-        for wish, (outcome, failed) in zip(wishes, outcomes, strict=True):
-            wish.settle(outcome, failed=failed)
+        return self._run("BEGIN IMMEDIATE", work)
 
     def check_complete(self) -> None:
         """Raise :class:`LedgerIncomplete` while jobs may be missing that could still be brought home: an
