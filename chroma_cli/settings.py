@@ -195,7 +195,7 @@ class Settings:
     def config_path(self) -> Setting:
         """Where the config file is; None without a home folder."""
         if "CHROMA_CONFIG" in self._env:
-            return Setting(Path(self._env["CHROMA_CONFIG"]).absolute(), "CHROMA_CONFIG")
+            return Setting(self._named_path("CHROMA_CONFIG"), "CHROMA_CONFIG")
         import platformdirs
 
         folder = _own_folder(platformdirs.user_config_path)
@@ -216,10 +216,21 @@ class Settings:
     def known_state_dir(self) -> Path | None:
         """The same, or None without a home folder."""
         if "CHROMA_STATE_DIR" in self._env:
-            return Path(self._env["CHROMA_STATE_DIR"]).absolute()
+            return self._named_path("CHROMA_STATE_DIR")
         import platformdirs
 
         return _own_folder(platformdirs.user_state_path)
+
+    def _named_path(self, name: str) -> Path:
+        """Return the path in this variable. Raises :class:`UsageError` for one that a shell should have
+        expanded: nobody means a folder that is called ``~``."""
+        path = Path(self._env[name])
+        if str(path).startswith("~"):
+            raise UsageError(
+                f"{name}: {str(path)!r} begins with ~, which only a shell expands.",
+                hint="Give the whole path.",
+            )
+        return path.absolute()
 
     @property
     def state_source(self) -> str:

@@ -418,18 +418,18 @@ class Making:
         behind = [ended.error for ended in batch.unfinished]
         sending = sum(isinstance(error, OutcomeUnknown) for error in behind)
         running = len(behind) - sending
-        jobs = "1 job goes on" if running == 1 else f"{running} jobs go on" if running else "no job goes on"
-        jobs += " at the gateway"
+        going = "1 job goes on" if running == 1 else f"{running} jobs go on" if running else "no job goes on"
+        parts = [f"{going} at the gateway"] if running or not sending else []
         hint = "Run the same command again: it takes up where this one stopped, without paying again."
         if sending:
-            jobs += f", and {sending} {'submit was' if sending == 1 else 'submits were'} not answered yet"
+            parts.append(f"{sending} {'submit was' if sending == 1 else 'submits were'} not answered yet")
             hint += (
                 " What was not answered is not sent again by itself, because it may be paid for already:"
                 " see chroma jobs --pending."
             )
         return stopped(
             stop,
-            f": {jobs}. Each job that completes is charged; the job ledger knows them all.",
+            f": {', and '.join(parts)}. Each job that completes is charged; the job ledger knows them all.",
             hint=hint,
         )
 

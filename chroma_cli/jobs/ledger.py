@@ -219,6 +219,8 @@ class Ledger(Entries):
                 return self._connection
             self.close()
         with _MAKING:
+            if self._linked and not self.path.exists():  # its disk is not there: an empty one would be a lie
+                raise self._unusable("other", "a link leads there, and nothing is there.")
             self._make_folder()
             self._make_file()
             self._check_file()

@@ -466,7 +466,8 @@ class Lifecycle:
                 f"use: {error.message}",
                 hint=error.hint,
             )
-        return _said_again(error, f"No usable answer until the deadline of {deadline.seconds:.0f} s")
+        what = f"No usable answer until the deadline of {deadline.seconds:.0f} s"
+        return error if error.message.startswith(what) else _said_again(error, what)
 
     # --- locate ------------------------------------------------------------------------------------------
 

@@ -53,6 +53,12 @@ def not_found(job: JobRow, error: NotFound, *, over: bool, now: float) -> NotFou
             hint += (
                 f" This computer's clock says {utc_text(now)}, the gateway's {utc_text(error.answered_at)}."
             )
+        past = job.submitted_at is not None and now - job.submitted_at > RESULT_SECONDS
+        if error.answered_at is None and past and job.number:
+            hint += (
+                " By this computer's clock that hour is over; the answer has no date that would confirm it."
+                f" When you do not expect the picture any more: chroma jobs --forget {job.number}"
+            )
         return NotFound(
             f"Not found or expired (another key, or another gateway?): {error.message}",
             hint=hint,

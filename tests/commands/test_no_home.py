@@ -101,3 +101,24 @@ def test_a_config_file_that_was_named_must_be_readable(run: Run, tmp_path: Path)
     (tmp_path / "file").touch()
     ended = run("generate", "a fox", CHROMA_CONFIG=str(tmp_path / "file" / "config.toml"))
     assert (ended.code, ended.out) == (2, ""), ended.said
+
+
+@pytest.mark.parametrize(
+    ("name", "argv"),
+    [
+        ("CHROMA_CONFIG", ("generate", "a fox")),
+        ("CHROMA_STATE_DIR", ("generate", "a fox")),
+        ("CHROMA_STATE_DIR", ("submit", "a fox")),
+        ("CHROMA_STATE_DIR", ("fetch", "--pending")),
+        ("CHROMA_STATE_DIR", ("batch", "-")),
+    ],
+)
+def test_no_folder_is_called_tilde(
+    run: Run, gateway: Gateway, work: Path, name: str, argv: tuple[str, ...]
+) -> None:
+    row = b'{"prompt": "a fox", "output": "fox.png"}'
+    ended = run(*argv, "--json", home=work, stdin=row, **{name: "~/chroma"})
+    assert (ended.code, ended.error["type"]) == (2, "usage"), ended.said
+    assert name in ended.error["message"]
+    assert not (work / "~").exists()
+    assert gateway.posts() == 0

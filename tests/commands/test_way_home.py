@@ -40,6 +40,10 @@ def loop(path: Path) -> None:
     path.symlink_to(path.name)
 
 
+def link_to_a_disk_that_is_not_there(path: Path) -> None:
+    path.symlink_to(path.parent / "volume" / "jobs.sqlite3")
+
+
 def no_ledger_behind_a_link(path: Path) -> None:
     (path.parent / "letter").write_text("no database\n" * 100)
     path.symlink_to("letter")
@@ -58,7 +62,10 @@ def ledger(state: Path) -> Path:
 @pytest.mark.parametrize(
     ("spoil", "call"),
     [(newer, call) for call in ASKS]
-    + [(spoil, ASKS[1]) for spoil in (Path.mkdir, loop, no_ledger_behind_a_link)],
+    + [
+        (spoil, ASKS[1])
+        for spoil in (Path.mkdir, loop, link_to_a_disk_that_is_not_there, no_ledger_behind_a_link)
+    ],
     ids=ids,
 )
 def test_a_ledger_that_cannot_be_used_is_no_empty_one(

@@ -73,6 +73,8 @@ def test_without_a_date_nothing_is_final(
     )
     ended = chroma("fetch", "--pending", "--json")
     assert (ended.code, ended.error["type"]) == (8, "not_found"), ended.said
+    assert "no date" in ended.error["hint"]
+    assert "chroma jobs --forget 1" in ended.error["hint"]
     assert comes_home(gateway, chroma, work)
 
 

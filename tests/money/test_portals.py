@@ -62,3 +62,12 @@ def test_a_firewall_that_refuses_with_pages_ends_the_run_with_nothing_unknown(ga
     ended = chroma("batch", manifest(work / "art.jsonl", 9), "--jobs", "1", "--json")
     assert (ended.code, ended.error["charged"]) == (9, "no")
     assert gateway.posts() == 3
+
+
+def test_the_deadline_is_told_once_for_each_job(gateway, chroma, work):
+    gateway.on("status", Reply(302, [("Location", "http://login.example/")], b""), always=True)
+    ended = chroma("batch", manifest(work / "art.jsonl", 3), "--timeout", "90")
+    assert ended.code == 11, ended.said
+    told = [line for line in ended.err.splitlines() if "until the deadline" in line]
+    assert len(told) == 3
+    assert all(line.count("until the deadline") == 1 for line in told), ended.said
