@@ -12,11 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kit import Programs, with_recipe
 from PIL import Image
-
-from chroma_cli.images.cards import Card
-from chroma_cli.images.gallery import make_gallery
-from chroma_cli.sandbox.painter import paint
 
 webdriver = pytest.importorskip("selenium.webdriver")
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -25,14 +22,16 @@ from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
 
 CHROMIUM = shutil.which("chromium")
 DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="needs chromium and chromedriver")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="needs chromium and chromedriver"),
+]
 
 ARTIFACT = Path(__file__).resolve().parents[2] / ".artifacts" / "gallery.png"
 EVIL = (
     "</script><script>window.ran=1</script><img src=x onerror=\"window.ran=2\"><svg onload='window.ran=3'>"
     '<a href="javascript:window.ran=4">x</a> <!-- " \' ` ${window.ran=5} \u2028'
 )
-COMMAND = "chroma generate 'a knight'\"'\"'s \"shield\" & <castle>' --seed 10\nsecond line"
 BIG = 2**53
 
 
@@ -58,27 +57,32 @@ RECIPES = {
 }
 
 
-def draw(path: Path, body: dict[str, Any]) -> None:
-    drawable = {"negative_prompt": "", "aspect_ratio": "custom", "width": 640, "height": 480, "samples": 1}
-    encoding = {"image_format": "png", "image_quality": 95}
-    path.write_bytes(paint({**body, **drawable, **encoding}, seed=body["seed"], index=0))
+def gallery_of(folder: Path) -> None:
+    programs = Programs(
+        CHROMA_STATE_DIR=str(folder.parent / "state"), CHROMA_CONFIG=str(folder.parent / "none")
+    )
+    ended = programs("gallery", folder)
+    assert ended.code == 0, ended.said
+
+
+def command_of(picture: Path) -> str:
+    """Return the command line that makes a picture again, as ``inspect`` prints it."""
+    ended = Programs()("inspect", picture, "--command")
+    assert ended.code == 0, ended.said
+    return ended.out.removesuffix("\n")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of pictures with its page, one of them broken and without a recipe."""
-    made = tmp_path_factory.mktemp("pictures")
-    cards = []
+    made = tmp_path_factory.mktemp("pictures") / "Knights & <castles>"
+    made.mkdir()
     for number, (name, body) in enumerate(RECIPES.items()):
-        draw(made / name, body)
-        size = (made / name).stat().st_size
-        command = COMMAND if body["seed"] == 10 else f"chroma generate --seed {body['seed']}"
         created = f"2026-01-{20 - number:02d}T10:00:00.000Z"
-        cards.append(Card(made / name, body, command, f"req-{number}", created, True, 640, 480, size))
+        record = {"request": body, "request_id": f"req-{number}", "created_at": created, "sandbox": True}
+        (made / name).write_bytes(with_recipe(record, width=640, height=480))
     (made / "zz-broken.png").write_bytes(b"junk")
-    cards.append(Card(made / "zz-broken.png"))
-    with (made / "index.html").open("wb") as page:
-        page.writelines(make_gallery(cards, title="Knights & <castles>", base=made))
+    gallery_of(made)
     return made
 
 
@@ -360,40 +364,41 @@ def test_a_slash_can_be_typed_into_the_filter(browser: Browser) -> None:
 
 
 @pytest.mark.parametrize("clipboard", ["there", "refused", "missing"])
-def test_copy_the_command(browser: Browser, clipboard: str) -> None:
+def test_copy_the_command(browser: Browser, folder: Path, clipboard: str) -> None:
+    command = command_of(folder / "castle-2.png")
     if clipboard == "missing":
         browser.run("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
     if clipboard == "refused":
         browser.run("navigator.clipboard.writeText = () => Promise.reject(new Error('no'))")
     browser.card("castle-2.png").click()
-    assert browser.one("#command").get_property("textContent") == COMMAND
+    assert browser.one("#command").get_property("textContent") == command
     browser.one("#copy").click()
     browser.wait("return document.getElementById('copied').textContent === 'The command is copied.'")
-    assert browser.pasted() == COMMAND
+    assert browser.pasted() == command
     browser.one("#copy-recipe").click()
     browser.wait("return document.getElementById('copied').textContent === 'The recipe is copied.'")
     assert json.loads(browser.pasted()) == RECIPES["castle-2.png"]
 
 
-def test_copy_by_key_on_the_list_and_in_the_detail(browser: Browser) -> None:
+def test_copy_by_key_on_the_list_and_in_the_detail(browser: Browser, folder: Path) -> None:
     browser.run("arguments[0].focus()", browser.card("tower.png"))
     browser.press("c")
     browser.wait("return document.getElementById('toast').textContent === 'The command is copied.'")
-    assert browser.pasted() == "chroma generate --seed 100"
+    assert browser.pasted() == command_of(folder / "tower.png")
     browser.card("forest.png").click()
     browser.press("c")
     browser.wait("return document.getElementById('copied').textContent === 'The command is copied.'")
-    assert browser.pasted() == f"chroma generate --seed {BIG + 1}"
+    assert browser.pasted() == command_of(folder / "forest.png")
 
 
-def test_where_nothing_may_be_copied_the_command_is_selected(browser: Browser) -> None:
+def test_where_nothing_may_be_copied_the_command_is_selected(browser: Browser, folder: Path) -> None:
     browser.run(
         "Object.defineProperty(navigator, 'clipboard', {value: undefined});document.execCommand = () => false"
     )
     browser.card("castle-2.png").click()
     browser.one("#copy").click()
     browser.wait("return document.getElementById('copied').textContent.includes('Ctrl+C')")
-    assert browser.run("return getSelection().toString()") == COMMAND
+    assert browser.run("return getSelection().toString()") == command_of(folder / "castle-2.png")
 
 
 def test_a_prompt_cannot_run_a_script(browser: Browser) -> None:
@@ -463,13 +468,13 @@ def test_dark_and_light_and_a_screenshot(browser: Browser, folder: Path) -> None
 
 
 def test_five_hundred_pictures_draw_only_what_is_seen(browser: Browser, tmp_path: Path) -> None:
-    Image.new("RGB", (64, 64), (40, 90, 160)).save(tmp_path / "one.png")
-    cards = [
-        Card(tmp_path / "one.png", recipe(f"picture number {n}", seed=n * 7919 % 500)) for n in range(500)
-    ]
-    with (tmp_path / "index.html").open("wb") as page:
-        page.writelines(make_gallery(cards, title="500", base=tmp_path, size=64))
-    browser.open(tmp_path / "index.html")
+    many = tmp_path / "500"
+    many.mkdir()
+    for n in range(500):
+        body = recipe(f"picture number {n}", seed=n * 7919 % 500)
+        (many / f"{n:03}.png").write_bytes(with_recipe({"request": body}, width=64, height=64))
+    gallery_of(many)
+    browser.open(many / "index.html")
     seen = (
         "return [...document.querySelectorAll('.card')]"
         ".filter(c => c.firstChild.checkVisibility({contentVisibilityAuto: true})).length"
