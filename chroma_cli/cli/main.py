@@ -139,7 +139,9 @@ def _dispatch(args: list[str], run: Run) -> int:
     app = make_app(run, _named(args))
     try:
         code = app(args=args, prog_name="chroma", standalone_mode=False)
-    except typer.Abort:
+    except typer.Abort as abort:
+        if isinstance(abort.__cause__, EOFError):  # no Ctrl-D at a question: a file that ends too early
+            raise abort.__cause__ from None
         raise Interrupted("Interrupted.") from None
     except typer.TyperException as error:
         raise UsageError(error.format_message(), hint=_usage_hint(args)) from error

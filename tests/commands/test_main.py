@@ -56,6 +56,7 @@ def test_the_handlers_of_signals_are_put_back(chroma):
         (MemoryError, 1, "out_of_resources"),
         (RecursionError, 1, "internal"),
         (ZeroDivisionError, 1, "internal"),
+        (EOFError, 1, "internal"),  # Python itself raises it, for a module that was written in part
     ],
 )
 def test_nothing_leaves_main_as_an_exception(chroma, monkeypatch, kind, code, told):
