@@ -612,7 +612,6 @@ class Batch:
         task.job = job
         task.deadline = Deadline(self._clock, self._options.timeout)
         task.life.pictures.resumed = True
-        task.life.pictures.sweep(job, task.work.destination)
         if job.state == "completed":
             self._bring_home(task)
         else:

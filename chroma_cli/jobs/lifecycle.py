@@ -126,7 +126,6 @@ class Lifecycle:
         with contextlib.suppress(OutputError):
             destination = Destination.from_dict(job.destination or {})
         self.pictures.resumed = True
-        self.pictures.sweep(job, destination)
         return self.bring_home(job, destination, deadline)
 
     def collect(
@@ -162,6 +161,8 @@ class Lifecycle:
                 self._save(now, destination, deadline, keep.union(one.index for one in now.saved))
             now.job = self.book.saved(now.job)
             self.book.finish(now.job)
+        if self.pictures.resumed:
+            self.pictures.sweep(now.job, destination)
         self.observe(StateChanged(now.job))
         return Done(now.job, tuple(now.saved))
 

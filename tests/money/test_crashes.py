@@ -49,6 +49,10 @@ COMMANDS = {
         ("generate", "PROMPT", "-o", "many.png", "--samples", "3", *SIZE),
         ("many-1.png", "many-2.png", "many-3.png"),
     ),
+    "inline": Command(
+        ("generate", "PROMPT", "-o", "many.png", "--samples", "2", "--base64", *SIZE),
+        ("many-1.png", "many-2.png"),
+    ),
     "sync": Command((*GENERATE, "--sync")),
     "submit": Command(("submit", "PROMPT", "-o", "one.png", *SIZE)),
     "fetch": Command(("fetch", "--pending", "--wait"), before=("submit", "PROMPT", "-o", "one.png", *SIZE)),
