@@ -673,7 +673,7 @@ def test_a_manifest_that_is_not_there(tmp_path: Path) -> None:
 
 def test_limits_on_size_and_number(read: Reader, problems: Callable[..., list[str]], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="more than 100000 images"):
-        read("{}\n" * 100_001, "a.jsonl")
+        read("prompt\n" + "x\n" * 100_001, "a.csv")
     sweep = 'sweep = {seed = "1..10000", cfg = [1, 2]}'
     assert "10000" in problems(image("{seed}-{cfg}.png", more=sweep))[0]
     assert len(problems("[]\n" * 1500, "a.jsonl")) == 1000
