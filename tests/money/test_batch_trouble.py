@@ -118,6 +118,7 @@ def test_submits_that_were_not_answered_are_told_from_jobs(chroma, gateway, proc
 
 def test_a_429_slows_down_everything(chroma, gateway, listing):
     opens: list[float] = []
+    refused: list[float] = []
 
     def refuse_for_a_second(_: object) -> Action:
         now = time.monotonic()
@@ -125,6 +126,7 @@ def test_a_429_slows_down_everything(chroma, gateway, listing):
             opens.append(now + 1)
         if not opens or now >= opens[0]:
             return PASS
+        refused.append(now)
         return Reply.error(429, "rate limited", x_rate_limit_reset_at_utc=str(time.time() + opens[0] - now))
 
     gateway.on("*", refuse_for_a_second, always=True)
@@ -133,9 +135,8 @@ def test_a_429_slows_down_everything(chroma, gateway, listing):
     ended = chroma("batch", "list.jsonl", "--jobs", "20")
     assert ended.code == 0, ended.said
     assert len(gateway.jobs()) == 30
-    [opened] = opens
-    # those that were out already, and then silence
-    assert 1 <= sum(opened - 1 <= one.at < opened for one in gateway.requests()) <= 20
+    # the first, those that were out already, and then silence
+    assert 1 <= len(refused) <= 20
 
 
 def test_pauses_that_the_gateway_leaves_open_grow(chroma, gateway, listing):
