@@ -116,7 +116,8 @@ def test_what_is_broken_is_not(gateway, clock, chroma, work, kind) -> None:
         for how, spoil in CUTS.items()
         if kind in name
     }
-    assert saved(gateway, chroma, work, {**broken, **cut, "a whole one": whole}) == {"a whole one"}
+    # first, for the many tries of the others use up the time
+    assert saved(gateway, chroma, work, {"a whole one": whole, **broken, **cut}) == {"a whole one"}
 
 
 def test_junk_is_told_as_what_it_is(gateway, clock, chroma, work) -> None:

@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chroma_cli.errors import InvalidParameters, UsageError
@@ -38,6 +38,7 @@ def test_slug(prompt: str, expected: str) -> None:
     assert naming.slug(prompt) == expected
 
 
+@settings(max_examples=50)
 @given(st.text())
 def test_slug_is_always_a_plain_name(prompt: str) -> None:
     made = naming.slug(prompt)

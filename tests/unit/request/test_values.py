@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chroma_cli.request import schema, values
@@ -210,6 +210,7 @@ def test_anything_at_all_fits_or_is_told_why_not_on_one_line(value: object, chec
         assert unfit.why.isprintable()
 
 
+@settings(max_examples=50)
 @given(ANYTHING)
 def test_a_shown_value_is_short_and_printable(value: object) -> None:
     shown = values.show(value)
