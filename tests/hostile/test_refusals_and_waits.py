@@ -270,19 +270,18 @@ def track(request: Request) -> Reply:
     return Reply(200, [*reply.headers, ("Set-Cookie", "track=1; Path=/")], reply.body)
 
 
-def test_questions_keep_their_connection_and_a_submit_takes_a_new_one(
-    gateway: Gateway, clock: SkippingClock, chroma: Chroma, work: Path
+def test_questions_keep_their_connection_and_a_submit_has_one_of_its_own(
+    gateway: Gateway, clock: SkippingClock, chroma: Chroma
 ) -> None:
     """One that was idle may be gone by the time the body is out, and the outcome unknown."""
     gateway.plan(polls=5)
-    (work / "list.txt").write_text("a fox\nan owl\n")
-    rows = '{"prompt": "a fox", "output": "1.png"}\n{"prompt": "an owl", "output": "2.png"}'
-    (work / "list.jsonl").write_text(rows)
-    assert chroma("batch", "list.jsonl", "--jobs", "1").code == 0
+    gateway.on("submit", Reply.error(500), Reply.error(500))
+    assert chroma(*FOX).code == 0
     posts = [request.connection for request in gateway.requests("submit")]
-    assert len(set(posts)) == 2
-    questions = gateway.requests("status", prompt="a fox")
-    assert len({request.connection for request in questions}) == 1 < len(questions)
+    questions = [request.connection for request in gateway.requests("status")]
+    assert len(set(posts)) == len(posts) == 3
+    assert len(questions) == 6
+    assert len(set(questions)) == 1 and not set(questions) & set(posts)
 
 
 def test_verbose_tells_every_exchange(gateway: Gateway, clock: SkippingClock, chroma: Chroma) -> None:
