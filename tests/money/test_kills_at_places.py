@@ -89,11 +89,11 @@ def test_saved_is_written_only_when_file_and_folder_are_on_the_disk(machine: Mac
     ids=["half", "folder not synced", "named"],
 )
 def test_a_killed_fetch_is_taken_up_by_the_next_with_another_place(
-    machine: Machine, find: Find, moment: str
+    busy: tuple[Gateway, Forks], machine: Machine, find: Find, moment: str
 ) -> None:
     fetch = ("fetch", "--pending", "--wait")
     assert machine("submit", "a fox", "-o", "first/", *SIZE).code == 0
-    other = Machine((machine.gateway, machine._forks), machine.folder / "else")
+    other = Machine(busy, machine.folder / "else")
     assert other("submit", "a fox", "-o", "first/", *SIZE).code == 0
     machine.kill(machine.calls(*fetch), find, *fetch, moment=moment)
     fetched = machine(*fetch, "-o", "elsewhere/")
