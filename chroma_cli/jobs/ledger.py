@@ -256,6 +256,7 @@ class Ledger(Entries):
         if connection.execute("PRAGMA journal_mode").fetchone()[0] != "delete":
             connection.execute("PRAGMA journal_mode = DELETE")
         if self._linked and found == 0 and not migrations.is_blank(connection):
+            self.close()
             raise self._unusable("other", "it is a link to the database of another program.")
         if found < len(migrations.MIGRATIONS):
             _transaction(connection, "BEGIN IMMEDIATE", self._migrate)
