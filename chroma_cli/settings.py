@@ -139,6 +139,18 @@ class Settings:
     def no_ledger(self) -> Setting:
         return self._switch("--no-ledger", self._no_ledger_option, "CHROMA_NO_LEDGER")
 
+    @cached_property
+    def budgets(self) -> Mapping[str, Setting]:
+        """The limits in dollars for the day and the month (UTC), as far as they are set."""
+        found = {}
+        for name in _BUDGETS:
+            variable = f"CHROMA_BUDGET_{name.upper()}"
+            if variable in self._env:
+                found[name] = Setting(_amount(self._env[variable], variable), variable)
+            elif name in self.config.budget:
+                found[name] = Setting(float(self.config.budget[name]), str(self.config.path))
+        return found
+
     @property
     def ca_bundle(self) -> str | None:
         """A file or folder of certificate authorities that the environment names."""
@@ -391,6 +403,7 @@ _LONGEST_KEY_FILE: Final = 4096
 _TABLES = ("defaults", "presets", "budget")
 _TOP = ("base_url", *_TABLES)
 _BUDGETS = ("day", "month")
+_HIGHEST_BUDGET: Final = 1e9
 
 
 def _may_be_there(path: Path) -> bool:
@@ -477,12 +490,24 @@ def _checked(path: Path, table: Mapping[str, Any]) -> Config:
     return Config(path, True, base_url or None, table.get("defaults", {}), presets, budget)
 
 
+def _amount(text: str, variable: str) -> float:
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = -1.0
+    if not 0 <= amount < _HIGHEST_BUDGET:  # not a number is neither
+        raise UsageError(f"{variable} must be an amount of 0 or more, like 5.00, not {text!r}.")
+    return amount
+
+
 def _budget_problems(path: Path, budget: Mapping[str, Any]) -> list[str]:
     problems = []
     for key, value in budget.items():
         if key not in _BUDGETS:
             problems.append(f"{path}: [budget] has no key {key!r}" + _did_you_mean(key, _BUDGETS))
-        elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
+        elif (
+            isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _HIGHEST_BUDGET
+        ):
             problems.append(f"{path}: {key} in [budget] must be an amount of 0 or more, like 5.00")
     return problems
 

@@ -306,13 +306,13 @@ class Run:
         )
 
     def limits(self) -> tuple[Limit, ...]:
-        """The budgets of the config file; the sandbox's play money has none."""
+        """The budgets that are set for the day and the month; the sandbox's play money has none."""
         if self.settings.sandbox.value:
             return ()
         from chroma_cli.jobs.budget import Limit
 
-        budget = self.settings.config.budget
-        return tuple(Limit(name, float(budget[name])) for name in ("day", "month") if name in budget)
+        budgets = self.settings.budgets
+        return tuple(Limit(name, budgets[name].value) for name in ("day", "month") if name in budgets)
 
     def check_stdout(self) -> None:
         """Whether ``-o -`` can work. Raises :class:`UsageError`, and OutputError where stdout is closed."""

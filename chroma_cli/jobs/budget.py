@@ -70,7 +70,8 @@ class Limit:
         if self.name == "run":
             return "Run it again with a larger --budget: what is made stays made."
         return (
-            "Raise the limit under [budget] in the config file, or settle unknown jobs: chroma jobs --pending"
+            f"Raise CHROMA_BUDGET_{self.name.upper()}, or {self.name} under [budget] in the config file; or"
+            " settle unknown jobs: chroma jobs --pending"
         )
 
 

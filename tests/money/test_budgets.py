@@ -211,3 +211,35 @@ def test_a_day_ends_at_midnight(
     assert chroma("generate", "fox").code == 4
     clock.skip(86400)
     assert chroma("generate", "fox").code == 0
+
+
+# --- where a limit comes from ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["day", "month"])
+def test_a_variable_goes_before_the_config_file(
+    chroma: Chroma,
+    gateway: Gateway,
+    budget: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    variable = f"CHROMA_BUDGET_{name.upper()}"
+    budget(f"{name} = 5")
+    monkeypatch.setenv(variable, "0.01")
+    ended = chroma("generate", "a fox", "--json")
+    assert (ended.code, ended.error["charged"], gateway.posts()) == (4, "no", 0)
+    assert variable in ended.error["hint"]
+    assert f"budget.{name}" in chroma("config").out
+    monkeypatch.setenv(variable, "")  # an empty one counts as unset
+    assert chroma("generate", "a fox").code == 0
+
+
+@pytest.mark.parametrize("amount", ["much", "-1", "nan", "inf", "1,50"])
+def test_a_variable_that_is_no_amount_is_told_before_anything_is_sent(
+    chroma: Chroma, gateway: Gateway, monkeypatch: pytest.MonkeyPatch, amount: str
+) -> None:
+    monkeypatch.setenv("CHROMA_BUDGET_DAY", amount)
+    ended = chroma("generate", "a fox", "--json")
+    assert (ended.code, gateway.posts()) == (2, 0)
+    assert "CHROMA_BUDGET_DAY" in ended.error["message"]

@@ -45,8 +45,8 @@ def _rows(run: Run) -> Iterator[tuple[str, object, str]]:
     for name, values in found.presets.items():
         for option, value in values.items():
             yield f"presets.{name}.{option}", value, str(found.path)
-    for name, amount in found.budget.items():
-        yield f"budget.{name}", amount, str(found.path)
+    for name, amount in settings.budgets.items():
+        yield f"budget.{name}", amount.value, amount.source
 
 
 def _key(run: Run) -> tuple[str | None, str]:
