@@ -1,4 +1,4 @@
-"""Check that bytes are a whole picture: a PNG by the checksums of what makes its pixels, to its end; JPEG and
+"""Check that bytes are a whole picture: a PNG by the checksum of every chunk, to its end; JPEG and
 WebP by one full decode."""
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The part of a picture's file that makes its pixels: what a decoder is given of it.
 
-Texts, profiles, comments and whatever else a file may hold is passed over, of any size and however broken: it
-costs no memory, and does not make a whole picture a broken one. So every reader of pixels has one opinion.
+Texts, profiles, comments and whatever else a file may hold is passed over, of any size and however little
+sense it makes: it costs no memory, and does not make a whole picture a broken one. Of a PNG's only the
+checksums are looked at. So every reader of pixels has one opinion.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from chroma_cli.errors import BrokenImage
 
 #: Chunks or segments; a real file has at most a few thousand.
 _MAX_PARTS: Final = 100_000
+#: Bytes of a chunk that are read at a time.
+_AT_ONCE: Final = 64 * 1024
 #: EXIF tells how a picture is to be turned; JPEG has no room for more.
 _LONGEST_EXIF: Final = 65_535
 #: Pillow reads a WebP file at once; the largest picture has no more than this without any compression.
@@ -45,7 +48,8 @@ def pixels_of(source: BinaryIO, image_format: str) -> BinaryIO:
     """Return a seekable file with the same pixels and the same direction as ``source``, and little else.
 
     A file that is cut or makes no sense is passed on as it is from there on: the decoder will say so. Raises
-    BrokenImage for absurdly many parts, and for more of a WebP file than any picture needs.
+    BrokenImage for a wrong checksum in a PNG, for absurdly many parts, and for more of a WebP file than any
+    picture needs.
     """
     pieces: list[_Piece] = []
     for piece in _KEPT[image_format](source):
@@ -115,8 +119,10 @@ def _png(source: BinaryIO) -> Iterator[_Piece]:
         length, kind = struct.unpack(">I4s", head)
         end = at + 12 + length
         begun |= kind == b"IDAT"
+        if kind not in (b"IDAT", b"IEND"):  # whose checksums the decoder looks at
+            _check_sum(source, at, end)
         if kind in (b"IDAT", b"IEND") or (
-            length <= _PNG_LONGEST.get(kind, -1) and not begun and _sound(source, at, length, kind, colour)
+            length <= _PNG_LONGEST.get(kind, -1) and not begun and _fits(length, kind, colour)
         ):
             yield (at, end)
         if kind == b"IEND":
@@ -124,13 +130,22 @@ def _png(source: BinaryIO) -> Iterator[_Piece]:
         at = end
 
 
-def _sound(source: BinaryIO, at: int, length: int, kind: bytes, colour: bytes) -> bool:
-    """Whether a chunk is what it should be: one that is not essential is not worth a picture."""
-    if kind == b"PLTE":
-        return True
-    data = _at(source, at + 4, length + 8)
-    if zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "big"):
-        return False
+def _check_sum(source: BinaryIO, at: int, end: int) -> None:
+    """Raise BrokenImage for a chunk whose checksum is wrong: the file was damaged on its way."""
+    source.seek(at + 4)
+    left, checksum = end - at - 8, 0
+    while left:
+        data = source.read(min(left, _AT_ONCE))
+        if not data:
+            raise BrokenImage("The picture is cut off.")
+        checksum = zlib.crc32(data, checksum)
+        left -= len(data)
+    if source.read(4) != checksum.to_bytes(4, "big"):
+        raise BrokenImage("The picture is damaged: a checksum in it is wrong.")
+
+
+def _fits(length: int, kind: bytes, colour: bytes) -> bool:
+    """Return whether a chunk has a length that makes sense: what is not essential is not worth a picture."""
     return kind != b"tRNS" or length == _PNG_TRANSPARENCY.get(colour[0], length)
 
 
