@@ -109,6 +109,7 @@ def test_a_number_that_nobody_can_look_up_keeps_no_other_job_from_coming_home(
     assert is_whole(Path(saved["files"][0]["path"]))
 
 
+@pytest.mark.slow  # waits in real time
 def test_a_ledger_that_others_keep_locked_is_no_empty_one(
     chroma: Chroma, gateway: Gateway, clock: Any, state: Path
 ) -> None:

@@ -62,6 +62,7 @@ def test_a_page_in_place_of_the_picture_is_waited_out(
     assert all("x-api-key" not in one.headers for one in gateway.requests("file"))
 
 
+@pytest.mark.slow  # waits in real time
 def test_a_batch_waits_a_portal_out(gateway: Any, clock: Any, chroma: Any, work: Path) -> None:
     (work / "list.csv").write_text("output,prompt\n1.png,a fox\n2.png,an owl\n3.png,a hare\n")
     gateway.plan(seconds=20)

@@ -64,6 +64,7 @@ def test_a_firewall_that_refuses_with_pages_ends_the_run_with_nothing_unknown(ga
     assert gateway.posts() == 3
 
 
+@pytest.mark.slow  # waits in real time
 def test_the_deadline_is_told_once_for_each_job(gateway, chroma, work):
     gateway.on("status", Reply(302, [("Location", "http://login.example/")], b""), always=True)
     ended = chroma("batch", manifest(work / "art.jsonl", 3), "--timeout", "90")
